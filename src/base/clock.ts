@@ -1,0 +1,37 @@
+/** A running timer; `cancel` is idempotent. */
+export interface Timer {
+  cancel(): void;
+}
+
+/**
+ * Time as the node sees it. Injected, so that a whole node can run on virtual time.
+ * The real one is `realClock` of `base/real.ts`.
+ */
+export interface Clock {
+  /** Monotonic milliseconds since an arbitrary start; may carry a fraction. Never goes back. */
+  now(): number;
+  /** Wall-clock milliseconds since the Unix epoch. May jump; decides nothing but HLC and epochs. */
+  wall(): number;
+  /** Calls `fn` once after `ms` milliseconds. The timer keeps the process alive only if `keepAlive`. */
+  after(ms: number, fn: () => void): Timer;
+  /** Calls `fn` when the current turn of the event loop has ended (a macrotask). */
+  nextTurn(fn: () => void): void;
+}
+
+/**
+ * Resolves after `ms` milliseconds of `clock`; rejects with the signal's reason when aborted.
+ */
+export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const abort = () => {
+      timer.cancel();
+      reject(signal?.reason);
+    };
+    const timer = clock.after(ms, () => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    });
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}

@@ -1,0 +1,118 @@
+import { Ring } from "./ring.ts";
+
+/** Told to a slow subscriber in place of the events that did not fit its queue. */
+export interface Overflow {
+  readonly type: "overflow";
+  /** How many events were lost since the last one that was delivered. */
+  readonly lost: number;
+}
+
+/** Options of every `events()`. */
+export interface EventsOptions {
+  /** Ends the iteration when aborted. */
+  readonly signal?: AbortSignal;
+}
+
+/** What every `events()` / `on()` pair of the API offers. */
+export interface EventSource<E> {
+  /** Calls `listener` on each event, in order; returns the function that ends it. */
+  on(listener: (event: E) => void): () => void;
+  /**
+   * The events from now on. The queue of one iteration holds 1,024 events; a subscriber that falls
+   * further behind gets one `overflow` event that counts what it lost.
+   */
+  events(options?: EventsOptions): AsyncIterableIterator<E | Overflow>;
+}
+
+const QUEUE_LIMIT = 1024;
+
+/** The sending side of an {@link EventSource}. A listener that throws never harms the others. */
+export class Emitter<E> implements EventSource<E> {
+  readonly #listeners = new Set<(event: E) => void>();
+  readonly #endings = new Set<() => void>();
+  readonly #onError: (error: unknown) => void;
+  #closed = false;
+
+  /** `onError` gets what a listener threw. */
+  constructor(onError: (error: unknown) => void) {
+    this.#onError = onError;
+  }
+
+  /** Delivers `event` to every listener now. */
+  emit(event: E): void {
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(event);
+      } catch (error) {
+        this.#onError(error);
+      }
+    }
+  }
+
+  /** Ends every iteration; later subscriptions end at once. */
+  close(): void {
+    this.#closed = true;
+    for (const end of [...this.#endings]) end();
+    this.#listeners.clear();
+  }
+
+  on(listener: (event: E) => void): () => void {
+    if (this.#closed) return () => {};
+    // Wrapped, so that one function registered twice is two subscriptions.
+    const own = (event: E) => listener(event);
+    this.#listeners.add(own);
+    return () => void this.#listeners.delete(own);
+  }
+
+  events(options: EventsOptions = {}): AsyncIterableIterator<E | Overflow> {
+    const queue = new Ring<E>();
+    let lost = 0;
+    let ended = this.#closed || options.signal?.aborted === true;
+    let waiting: ((result: IteratorResult<E | Overflow>) => void)[] = [];
+    const done = { done: true, value: undefined } as const;
+
+    const take = (): E | Overflow | undefined => {
+      const event = queue.shift();
+      if (event !== undefined) return event;
+      if (lost === 0) return undefined;
+      const overflow: Overflow = { type: "overflow", lost };
+      lost = 0;
+      return overflow;
+    };
+    const off = ended ? () => {} : this.on((event) => {
+      const next = waiting.shift();
+      if (next) next({ done: false, value: event });
+      else if (lost === 0 && queue.length < QUEUE_LIMIT) queue.push(event);
+      else lost++;
+    });
+    const end = () => {
+      ended = true;
+      off();
+      this.#endings.delete(end);
+      options.signal?.removeEventListener("abort", end);
+      for (const next of waiting) next(done);
+      waiting = [];
+    };
+    if (!ended) {
+      this.#endings.add(end);
+      options.signal?.addEventListener("abort", end, { once: true });
+    }
+    return {
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+      next: () => {
+        const event = take();
+        if (event !== undefined) return Promise.resolve({ done: false, value: event });
+        if (ended) return Promise.resolve(done);
+        return new Promise((resolve) => waiting.push(resolve));
+      },
+      return: () => {
+        queue.clear();
+        lost = 0;
+        end();
+        return Promise.resolve(done);
+      },
+    };
+  }
+}

@@ -1,0 +1,36 @@
+/** How much a line matters: error = a person must act; warn = degraded; info = life cycle; debug = per peer. */
+export type LogLevel = "debug" | "info" | "warn" | "error";
+
+/** Where log lines go, injected. `fields` are flat and printable. */
+export interface Logger {
+  log(level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>): void;
+}
+
+/** Drops every line: the default, since importing a library should print nothing. */
+export const silentLogger: Logger = { log() {} };
+
+/** A logger that adds `fields` to each line. */
+export function withFields(logger: Logger, fields: Readonly<Record<string, unknown>>): Logger {
+  return {
+    log: (level, message, more) => logger.log(level, message, { ...fields, ...more }),
+  };
+}
+
+/** Lets each key through once, until `capacity` keys have been seen: for "logged once" lines. */
+export function logOnce(logger: Logger, capacity: number): (
+  key: string,
+  level: LogLevel,
+  message: string,
+  fields?: Readonly<Record<string, unknown>>,
+) => void {
+  const seen = new Set<string>();
+  return (key, level, message, fields) => {
+    if (seen.has(key)) return;
+    if (seen.size >= capacity) {
+      const oldest = seen.values().next().value;
+      if (oldest !== undefined) seen.delete(oldest);
+    }
+    seen.add(key);
+    logger.log(level, message, fields);
+  };
+}

@@ -1,0 +1,27 @@
+/** What an instrument counts, for `# HELP` lines and the reference page. */
+export interface Instrument {
+  readonly kind: "counter" | "gauge";
+  readonly help: string;
+}
+
+/**
+ * Every instrument of the library by name. Counters end in `_total`; units are in the name.
+ * Rooms add theirs here, so that one page lists them all.
+ */
+export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
+  barrel_handshake_accepted_total: { kind: "counter", help: "Handshakes that ended well, by role" },
+  barrel_handshake_refused_total: {
+    kind: "counter",
+    help: "Handshakes that were refused, by role, reason and side",
+  },
+  barrel_links: { kind: "gauge", help: "Authenticated connections now" },
+  barrel_link_down_total: { kind: "counter", help: "Links that ended, by reason" },
+  barrel_frames_refused_total: {
+    kind: "counter",
+    help: "Frames of authenticated peers that broke the protocol, by reason",
+  },
+  barrel_undelivered_total: {
+    kind: "counter",
+    help: "Frames and signals that could not be handed to a link, by reason",
+  },
+};
