@@ -1,0 +1,57 @@
+/** The real world: the one place in `src` where time, chance and cryptography come from the host. */
+import type { Clock } from "./clock.ts";
+import type { Crypto } from "./crypto.ts";
+import { nobleCrypto } from "./noble_crypto.ts";
+import type { Random } from "./random.ts";
+import { knowsEd25519, webCrypto } from "./web_crypto.ts";
+
+// `unref` where timers have it: a node is kept alive by its sockets, never by its timers.
+const unref = (timer: unknown) => {
+  if (typeof timer === "object") (timer as { unref?: () => void }).unref?.();
+  else (globalThis as { Deno?: { unrefTimer(id: number): void } }).Deno?.unrefTimer(timer as number);
+};
+
+const immediate = (globalThis as { setImmediate?: (fn: () => void) => void }).setImmediate;
+
+/** The host's clock. */
+export const realClock: Clock = {
+  now: () => performance.now(),
+  wall: () => Date.now(),
+  after(ms, fn) {
+    const timer = setTimeout(fn, ms);
+    unref(timer);
+    return { cancel: () => clearTimeout(timer) };
+  },
+  nextTurn: immediate ? (fn) => void immediate(fn) : (fn) => void setTimeout(fn, 0),
+};
+
+/** The operating system's randomness. */
+export const realRandom: Random = {
+  bytes(length) {
+    const bytes = new Uint8Array(length);
+    // getRandomValues refuses more than 64 KiB at once.
+    for (let i = 0; i < length; i += 65_536) {
+      crypto.getRandomValues(bytes.subarray(i, Math.min(length, i + 65_536)));
+    }
+    return bytes;
+  },
+  uint32: pooledUint32(),
+};
+
+/** WebCrypto where it knows Ed25519, plain JavaScript otherwise. */
+export async function realCrypto(): Promise<Crypto> {
+  return await knowsEd25519(crypto.subtle) ? webCrypto(crypto.subtle) : nobleCrypto(realRandom);
+}
+
+// One call to the host fills the pool: a call per number would show at gossip rates.
+function pooledUint32(): () => number {
+  const pool = new Uint32Array(1024);
+  let next = pool.length;
+  return () => {
+    if (next === pool.length) {
+      crypto.getRandomValues(pool);
+      next = 0;
+    }
+    return pool[next++] as number;
+  };
+}

@@ -1,0 +1,376 @@
+import { EMPTY } from "../base/bytes.ts";
+import type { Bytes } from "../base/bytes.ts";
+import { messageOf, ProtocolError } from "../base/errors.ts";
+import { Ring } from "../base/ring.ts";
+import type { Pipe } from "../transport/contract.ts";
+import { FrameType } from "../wire/frame_types.ts";
+import { MAX_FRAME_BYTES } from "../wire/limits.ts";
+import { ByteReader, varintLength, writeVarint } from "../wire/varint.ts";
+import { FRAGMENT_BYTES, fragmentHead, MAX_TRANSFERS, Reassembly } from "./fragments.ts";
+import type { Transfer } from "./fragments.ts";
+import { FrameReader } from "./frame_reader.ts";
+import { frameBytes, FrameWriter } from "./frame_writer.ts";
+
+/** Bytes of frames that one end may send before the other has granted more (CREDIT). */
+export const CREDIT_WINDOW: number = 1024 * 1024;
+/** Bodies above this travel as fragments. */
+const MAX_WHOLE_BODY = 2 * FRAGMENT_BYTES;
+/** What is packed ahead of a pipe that takes no more: small, so that a small frame soon has its turn. */
+const PACK_AHEAD = 128 * 1024;
+/** Longest reason of an ABORT, bytes. */
+const MAX_REASON_BYTES = 255;
+
+/** What a framed pipe reports. All calls come in the order of the bytes. */
+export interface FramedPipeHandler {
+  /** One frame or whole message; `body` belongs to the callee. A ProtocolError fails the pipe. */
+  onFrame(type: number, body: Bytes): void;
+  /** The peer ended its direction in order: everything it sent has been delivered. */
+  onEnd(): void;
+  /** The peer gave up with a code and a reason. */
+  onAbort(code: number, reason: string): void;
+  /** The pipe broke: it ended without END, or the peer broke the protocol. */
+  onFailure(error: ProtocolError): void;
+  /** Some of what was buffered has left. */
+  onDrain(): void;
+}
+
+/** Settings of a {@link FramedPipe}. */
+export interface FramedPipeOptions {
+  /** Largest message put together from fragments, bytes. */
+  readonly maxMessageBytes: number;
+  /** Whether frames count as read once delivered; otherwise `consumed` must be called. */
+  readonly autoConsume: boolean;
+}
+
+interface Waiting {
+  readonly type: number;
+  readonly body: Bytes;
+}
+
+/**
+ * Frames over one pipe, with what the QUIC stacks do not have in common: an END that proves that
+ * all has arrived, an ABORT with a code, and CREDIT, so that a reader that does not read makes the
+ * writer wait on every runtime. What is written in one turn of the event loop leaves in one write;
+ * large messages are cut into fragments and interleaved with small ones. Frames with one `key`
+ * stay in order.
+ */
+export class FramedPipe {
+  readonly pipe: Pipe;
+  /** May be exchanged, between frames: the handshake hands over to the link. */
+  handler: FramedPipeHandler;
+
+  readonly #autoConsume: boolean;
+  readonly #reader = new FrameReader(MAX_FRAME_BYTES);
+  readonly #writer = new FrameWriter();
+  readonly #reassembly: Reassembly;
+
+  #paused = false;
+  #delivering = false;
+  #finished = false;
+  #dead = false;
+  #pipeEnded: "no" | "clean" | "broken" = "no";
+
+  #credit = CREDIT_WINDOW;
+  #granted = CREDIT_WINDOW;
+  #unacknowledged = 0;
+
+  // Small frames that wait for credit or room, then large messages in turn, then those that may
+  // not overtake a large one with their key.
+  readonly #waiting = new Ring<Waiting>();
+  readonly #transfers: Transfer[] = [];
+  readonly #behind = new Map<number, Ring<Waiting>>();
+  #queuedBytes = 0;
+  #nextTransfer = 0;
+  #nextTransferId = 1;
+  #blocked = false;
+  #flushing = false;
+  #ending = false;
+  #endSent = false;
+
+  constructor(pipe: Pipe, handler: FramedPipeHandler, options: FramedPipeOptions) {
+    this.pipe = pipe;
+    this.handler = handler;
+    this.#autoConsume = options.autoConsume;
+    this.#reassembly = new Reassembly(options.maxMessageBytes);
+    pipe.onData = (chunk) => this.#receive(chunk);
+    pipe.onEnd = (clean) => this.#pipeOver(clean);
+    pipe.onDrain = () => {
+      this.#blocked = false;
+      this.#flush();
+    };
+  }
+
+  /** Bytes of frames that have not been handed to the pipe. */
+  get buffered(): number {
+    return this.#queuedBytes + this.#writer.bytes;
+  }
+
+  /** Whether END has been handed to the pipe: all that was sent is on its way. */
+  get endSent(): boolean {
+    return this.#endSent;
+  }
+
+  /** Sends one frame or message; copies `head` and `payload` before it returns. */
+  send(key: number, type: number, head: Uint8Array, payload: Uint8Array): void {
+    if (this.#dead || this.#ending) return;
+    const length = head.length + payload.length;
+    const behind = this.#behind.size === 0 ? undefined : this.#behind.get(key);
+    if (behind === undefined && length <= MAX_WHOLE_BODY) {
+      const bytes = frameBytes(length);
+      if (this.#waiting.length === 0 && this.#hasRoom(bytes)) {
+        this.#credit -= bytes;
+        this.#writer.write(type, head, payload);
+        this.#scheduleFlush();
+        return;
+      }
+    }
+    const body = new Uint8Array(length);
+    body.set(head);
+    body.set(payload, head.length);
+    this.#queuedBytes += length;
+    if (behind !== undefined) behind.push({ type, body });
+    else this.#enqueue(key, { type, body });
+    this.#scheduleFlush();
+  }
+
+  /** Ends our direction, behind everything that was sent. */
+  end(): void {
+    if (this.#dead || this.#ending) return;
+    this.#ending = true;
+    this.#scheduleFlush();
+  }
+
+  /** Gives up: drops what waits, tells the peer, closes the pipe. */
+  abort(code: number, reason: string): void {
+    if (this.#dead) return;
+    const text = reason.slice(0, MAX_REASON_BYTES);
+    const body = new Uint8Array(varintLength(code) + MAX_REASON_BYTES * 3);
+    const offset = writeVarint(body, 0, code);
+    const { written } = new TextEncoder().encodeInto(text, body.subarray(offset));
+    this.#writer.write(FrameType.ABORT, body.subarray(0, offset + written), EMPTY);
+    for (const buffer of this.#writer.take()) this.pipe.write(buffer);
+    this.#dead = true;
+    this.#queuedBytes = 0;
+    this.pipe.end();
+  }
+
+  /** Drops everything without a word: the connection is going. */
+  destroy(): void {
+    if (this.#dead) return;
+    this.#dead = true;
+    this.#queuedBytes = 0;
+    this.pipe.destroy();
+  }
+
+  /** Holds back frames until `resume`; bytes keep arriving up to the credit window. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /** Delivers what was held back and goes on. */
+  resume(): void {
+    this.#paused = false;
+    this.#deliver();
+  }
+
+  /** Grants the peer room for `bytes` more: the user of the pipe has read them. */
+  consumed(bytes: number): void {
+    this.#unacknowledged += bytes;
+    if (this.#unacknowledged < CREDIT_WINDOW / 2 || this.#dead || this.#finished) return;
+    const head = new Uint8Array(varintLength(this.#unacknowledged));
+    writeVarint(head, 0, this.#unacknowledged);
+    this.#granted += this.#unacknowledged;
+    this.#unacknowledged = 0;
+    if (this.#endSent) return;
+    this.#writer.write(FrameType.CREDIT, head, EMPTY);
+    this.#scheduleFlush();
+  }
+
+  #hasRoom(bytes: number): boolean {
+    return this.#credit >= bytes && (!this.#blocked || this.#writer.bytes < PACK_AHEAD);
+  }
+
+  #enqueue(key: number, frame: Waiting): void {
+    if (frame.body.length <= MAX_WHOLE_BODY) {
+      this.#waiting.push(frame);
+      return;
+    }
+    this.#behind.set(key, new Ring());
+    const id = this.#nextTransferId++;
+    this.#transfers.push({ id, key, type: frame.type, body: frame.body, sent: 0 });
+  }
+
+  #scheduleFlush(): void {
+    if (this.#flushing || this.#blocked) return;
+    this.#flushing = true;
+    queueMicrotask(() => {
+      this.#flushing = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    while (!this.#dead && !this.#blocked) {
+      this.#pack();
+      if (this.#writer.bytes === 0) break;
+      for (const buffer of this.#writer.take()) {
+        if (!this.pipe.write(buffer)) this.#blocked = true;
+      }
+    }
+    if (this.#dead) return;
+    if (this.#ending && !this.#endSent && this.buffered === 0) this.#sendEnd();
+    this.handler.onDrain();
+  }
+
+  #sendEnd(): void {
+    this.#endSent = true;
+    this.#writer.write(FrameType.END, EMPTY, EMPTY);
+    for (const buffer of this.#writer.take()) this.pipe.write(buffer);
+    this.pipe.end();
+  }
+
+  // Moves what waits into the writer, as far as credit and room go: small frames first, then one
+  // fragment of each large message in turn.
+  #pack(): void {
+    for (;;) {
+      const frame = this.#waiting.at(0);
+      if (frame === undefined) break;
+      const bytes = frameBytes(frame.body.length);
+      if (!this.#fits(bytes)) return;
+      this.#waiting.shift();
+      this.#credit -= bytes;
+      this.#queuedBytes -= frame.body.length;
+      this.#writer.write(frame.type, frame.body, EMPTY);
+    }
+    while (this.#transfers.length > 0) {
+      // A receiver takes a bounded number of messages in pieces at once.
+      const active = Math.min(this.#transfers.length, MAX_TRANSFERS);
+      if (this.#nextTransfer >= active) this.#nextTransfer = 0;
+      if (!this.#packFragment(this.#transfers[this.#nextTransfer] as Transfer)) return;
+    }
+  }
+
+  #fits(bytes: number): boolean {
+    return this.#credit >= bytes && this.#writer.bytes < PACK_AHEAD;
+  }
+
+  #packFragment(transfer: Transfer): boolean {
+    const head = fragmentHead(transfer);
+    const end = Math.min(transfer.sent + FRAGMENT_BYTES, transfer.body.length);
+    const piece = transfer.body.subarray(transfer.sent, end);
+    const bytes = frameBytes(head.length + piece.length);
+    if (!this.#fits(bytes)) return false;
+    this.#credit -= bytes;
+    this.#queuedBytes -= piece.length;
+    this.#writer.write(FrameType.FRAGMENT, head, piece);
+    transfer.sent = end;
+    if (end < transfer.body.length) {
+      this.#nextTransfer++;
+      return true;
+    }
+    this.#transfers.splice(this.#nextTransfer, 1);
+    this.#release(transfer.key);
+    return true;
+  }
+
+  // The large message with this key has left: those behind it may go, up to the next large one.
+  #release(key: number): void {
+    const behind = this.#behind.get(key);
+    this.#behind.delete(key);
+    for (let frame = behind?.shift(); frame !== undefined; frame = behind?.shift()) {
+      const later = this.#behind.get(key);
+      if (later !== undefined) later.push(frame);
+      else this.#enqueue(key, frame);
+    }
+    // Released small frames go before further fragments.
+    if (this.#waiting.length > 0) this.#scheduleFlush();
+  }
+
+  #receive(chunk: Bytes): void {
+    if (this.#dead || this.#finished) return;
+    this.#reader.push(chunk);
+    this.#deliver();
+  }
+
+  #deliver(): void {
+    // A handler may resume while it is being called; the loop below goes on by itself.
+    if (this.#delivering) return;
+    this.#delivering = true;
+    try {
+      while (!this.#paused && !this.#dead && !this.#finished && this.#reader.next()) {
+        this.#dispatch(this.#reader.type, this.#reader.body);
+      }
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#delivering = false;
+    }
+    if (!this.#paused) this.#settleEnd();
+  }
+
+  #dispatch(type: number, body: Bytes): void {
+    switch (type) {
+      case FrameType.CREDIT:
+        return this.#takeCredit(body);
+      case FrameType.END:
+        this.#finished = true;
+        return this.handler.onEnd();
+      case FrameType.ABORT:
+        return this.#takeAbort(body);
+    }
+    const bytes = frameBytes(body.length);
+    this.#granted -= bytes;
+    if (this.#granted < 0) {
+      throw new ProtocolError("credit_exceeded", "the peer sent more than it was granted");
+    }
+    if (type === FrameType.FRAGMENT) {
+      const message = this.#reassembly.add(body);
+      if (message !== undefined) this.handler.onFrame(message.type, message.body);
+    } else {
+      this.handler.onFrame(type, body);
+    }
+    // Fragments are put together here, whoever reads the message later.
+    if (this.#autoConsume || type === FrameType.FRAGMENT) this.consumed(bytes);
+  }
+
+  #takeCredit(body: Bytes): void {
+    const credit = new ByteReader(body).varint();
+    if (this.#credit + credit > CREDIT_WINDOW) {
+      throw new ProtocolError("bad_credit", "the peer granted more than the window");
+    }
+    this.#credit += credit;
+    this.#scheduleFlush();
+  }
+
+  #takeAbort(body: Bytes): void {
+    const reader = new ByteReader(body);
+    const code = reader.varint();
+    const reason = new TextDecoder().decode(reader.rest().subarray(0, MAX_REASON_BYTES));
+    this.#finished = true;
+    this.handler.onAbort(code, reason);
+  }
+
+  #fail(error: unknown): void {
+    this.#finished = true;
+    // Whatever a handler throws ends this pipe, never the process.
+    this.handler.onFailure(
+      error instanceof ProtocolError
+        ? error
+        : new ProtocolError("internal", `a handler failed: ${messageOf(error)}`, { cause: error }),
+    );
+  }
+
+  #pipeOver(clean: boolean): void {
+    this.#pipeEnded = clean ? "clean" : "broken";
+    if (!this.#paused) this.#settleEnd();
+  }
+
+  // An end of the pipe without END is a failure, however clean the stack thinks it was.
+  #settleEnd(): void {
+    if (this.#pipeEnded === "no" || this.#finished || this.#dead) return;
+    this.#finished = true;
+    this.handler.onFailure(
+      new ProtocolError("truncated", `the pipe ended (${this.#pipeEnded}) without END`),
+    );
+  }
+}
