@@ -1,0 +1,56 @@
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
+import { messageOf, TransportError } from "../../src/base/errors.ts";
+
+/** A parsed `quic://host:port`; `host` without brackets. */
+export interface QuicAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly isIpv6: boolean;
+}
+
+/** Parses `quic://host:port`. @throws TransportError `bad_address` */
+export function parseAddress(address: string): QuicAddress {
+  const match = /^quic:\/\/(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})\/?$/.exec(address);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) {
+    throw new TransportError(
+      "bad_address",
+      `${address} is not a QUIC address; write quic://host:port, with brackets around IPv6`,
+    );
+  }
+  const host = match[1] ?? match[2] ?? "";
+  return { host, port, isIpv6: match[1] !== undefined };
+}
+
+/**
+ * The same with an IP address in place of a host name.
+ *
+ * @throws TransportError `bad_address`, `unreachable` when the name does not resolve
+ */
+export async function resolveAddress(address: string): Promise<QuicAddress> {
+  const parsed = parseAddress(address);
+  if (isIP(parsed.host) !== 0) return parsed;
+  try {
+    const found = await lookup(parsed.host);
+    return { host: found.address, port: parsed.port, isIpv6: found.family === 6 };
+  } catch (error) {
+    throw new TransportError("unreachable", `${parsed.host} does not resolve: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Formats what {@link parseAddress} reads. */
+export function formatAddress(host: string, port: number): string {
+  return host.includes(":") ? `quic://[${host}]:${port}` : `quic://${host}:${port}`;
+}
+
+/** The error of a listener whose port is taken. */
+export function addressInUse(address: string, cause?: unknown): TransportError {
+  return new TransportError(
+    "address_in_use",
+    `${address} is taken by another program; choose another port, or 0 for any free one`,
+    { cause },
+  );
+}

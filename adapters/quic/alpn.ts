@@ -1,0 +1,2 @@
+/** The application protocol of every Barrel QUIC connection (RFC 7301). */
+export const ALPN = "barrel/1";

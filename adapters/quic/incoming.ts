@@ -1,0 +1,45 @@
+import type { Bytes } from "../../src/base/bytes.ts";
+
+/**
+ * The receiving half of a pipe: holds chunks back until `onData` is set, which the contract lets
+ * happen a moment after the pipe is handed over.
+ */
+export class Incoming {
+  /** See `Pipe.onEnd`. */
+  onEnd: ((clean: boolean) => void) | undefined;
+  #onData: ((chunk: Bytes) => void) | undefined;
+  #early: Bytes[] = [];
+  #end: boolean | undefined;
+  #live = false;
+
+  /** See `Pipe.onData`. */
+  get onData(): ((chunk: Bytes) => void) | undefined {
+    return this.#onData;
+  }
+  set onData(handler: ((chunk: Bytes) => void) | undefined) {
+    this.#onData = handler;
+    // The other handlers are set in the same turn: what waits comes behind it.
+    if (handler !== undefined && !this.#live) queueMicrotask(() => this.#start());
+  }
+
+  /** Hands one chunk over, or keeps it until somebody listens. */
+  protected deliver(chunk: Bytes): void {
+    if (this.#live) this.#onData?.(chunk);
+    else this.#early.push(chunk);
+  }
+
+  /** Tells that the peer's direction is over; `clean` is the stack's opinion. */
+  protected deliverEnd(clean: boolean): void {
+    if (this.#end !== undefined) return;
+    this.#end = clean;
+    if (this.#live) this.onEnd?.(clean);
+  }
+
+  #start(): void {
+    this.#live = true;
+    const early = this.#early;
+    this.#early = [];
+    for (const chunk of early) this.#onData?.(chunk);
+    if (this.#end !== undefined) this.onEnd?.(this.#end);
+  }
+}

@@ -1,0 +1,419 @@
+/**
+ * QUIC by the `node:quic` module, as Bun has it (lsquic) and Node builds with QUIC compiled in.
+ * Reading is not flow controlled on Bun: what bounds memory is the credit that `link/` grants.
+ */
+import { createPrivateKey } from "node:crypto";
+import { equalBytes } from "../../src/base/bytes.ts";
+import type { Bytes } from "../../src/base/bytes.ts";
+import { messageOf, TransportError } from "../../src/base/errors.ts";
+import { syncHashes } from "../../src/base/noble_crypto.ts";
+import { CERTIFICATE_NAME } from "../../src/identity/certificate.ts";
+import type {
+  CloseInfo,
+  Connection,
+  ConnectionOptions,
+  ConnectionStats,
+  DialOptions,
+  Listener,
+  ListenOptions,
+  Pipe,
+  Transport,
+} from "../../src/transport/contract.ts";
+import { addressInUse, formatAddress, resolveAddress } from "./address.ts";
+import { ALPN } from "./alpn.ts";
+import { DRAINABLE } from "./node_quic_types.ts";
+import type { NodeQuic, QuicEndpoint, QuicSession, QuicStream } from "./node_quic_types.ts";
+import { Incoming } from "./incoming.ts";
+import { Outgoing, WRITE_LIMIT } from "./outgoing.ts";
+import { probeUdp } from "./udp_probe.ts";
+
+/** A connection's flow control window per stream, bytes; link credit is smaller. */
+const STREAM_WINDOW = 2 * 1024 * 1024;
+const CONNECTION_WINDOW = 16 * 1024 * 1024;
+
+interface EndpointListener extends Listener {
+  readonly endpoint: QuicEndpoint;
+  readonly isIpv6: boolean;
+}
+const listeners = new WeakSet<Listener>();
+
+/** QUIC over the host's `node:quic`. */
+export async function nodeQuicTransport(): Promise<Transport> {
+  const name = "node:quic"; // not a literal: type checkers of other runtimes do not know it
+  const quic = await import(name) as NodeQuic;
+  return {
+    scheme: "quic",
+    listen: (address, options) => listen(quic, address, options),
+    dial: (address, options) => dial(quic, address, options),
+    probe: probeUdp,
+  };
+}
+
+async function listen(quic: NodeQuic, address: string, options: ListenOptions): Promise<Listener> {
+  const { host, isIpv6, port } = await resolveAddress(address);
+  const binding = syncHashes.sha256(options.identity.certificate);
+  const open = new Set<QuicConnection>();
+  let pending = 0;
+  const accept = async (session: QuicSession) => {
+    if (open.size + pending >= options.maxConnections) return refuse(session);
+    pending++;
+    try {
+      const connection = new QuicConnection("server", session, binding);
+      await session.opened;
+      connection.opened();
+      open.add(connection);
+      void connection.closed.then(() => open.delete(connection));
+      options.onConnection(connection);
+    } catch {
+      // The handshake failed: a stranger that hung up or speaks something else.
+      session.destroy();
+    } finally {
+      pending--;
+    }
+  };
+  const endpoint = await quic.listen((session) => void accept(session), {
+    ...sessionOptions(options),
+    endpoint: { address: isIpv6 ? `[${host}]:${port}` : `${host}:${port}` },
+    sni: {
+      "*": {
+        keys: [createPrivateKey(options.identity.privateKeyPem)],
+        certs: [new TextEncoder().encode(options.identity.certificatePem)],
+      },
+    },
+    alpn: [ALPN],
+  }).catch((error: unknown) => {
+    throw listenError(address, error);
+  });
+  endpoint.closed.catch(() => {});
+  if (endpoint.address === undefined) {
+    // Bun resolves although the bind failed, and says so here.
+    throw listenError(address, await endpoint.closed.then(() => undefined, (error) => error));
+  }
+  const listener: EndpointListener = {
+    endpoint,
+    isIpv6,
+    address: formatAddress(endpoint.address.address, endpoint.address.port),
+    async close() {
+      const closing = [...open].map((connection) => {
+        connection.close(1, "listener closed");
+        return connection.closed;
+      });
+      await Promise.all(closing);
+      endpoint.destroy();
+    },
+  };
+  listeners.add(listener);
+  return listener;
+}
+
+async function dial(quic: NodeQuic, address: string, options: DialOptions): Promise<Connection> {
+  const { host, isIpv6, port } = await resolveAddress(address);
+  const via = options.via && listeners.has(options.via)
+    ? options.via as EndpointListener
+    : undefined;
+  const { signal } = options;
+  if (signal?.aborted) throw new TransportError("aborted", "the dial was aborted");
+  let session: QuicSession | undefined;
+  let gaveUp: TransportError | undefined;
+  const giveUp = (error: TransportError) => {
+    gaveUp ??= error;
+    session?.destroy();
+  };
+  const timer = options.clock.after(options.timeoutMs, () => {
+    giveUp(new TransportError("timeout", `${address} did not answer in ${options.timeoutMs} ms`));
+  });
+  const aborted = () => giveUp(new TransportError("aborted", "the dial was aborted"));
+  signal?.addEventListener("abort", aborted, { once: true });
+  try {
+    session = await quic.connect(isIpv6 ? `[${host}]:${port}` : `${host}:${port}`, {
+      ...sessionOptions(options),
+      ...(via !== undefined && via.isIpv6 === isIpv6 ? { endpoint: via.endpoint } : {}),
+      alpn: ALPN,
+      servername: CERTIFICATE_NAME,
+      ca: [new TextEncoder().encode(options.identity.issuerPem)],
+      // The leaf is compared below, and its key by the handshake.
+      verifyPeer: "manual",
+      handshakeTimeout: options.timeoutMs,
+    });
+    session.opened.catch(() => {});
+    session.closed.catch(() => {});
+    if (gaveUp) session.destroy();
+    await session.opened;
+    if (gaveUp) throw gaveUp;
+    return clientConnection(session, address, options);
+  } catch (error) {
+    throw gaveUp ?? (error instanceof TransportError ? error : dialError(address, error));
+  } finally {
+    timer.cancel();
+    signal?.removeEventListener("abort", aborted);
+  }
+}
+
+function clientConnection(
+  session: QuicSession,
+  address: string,
+  options: DialOptions,
+): QuicConnection {
+  const leaf = session.peerCertificate?.raw;
+  const expected = options.expectedCertificate;
+  if (leaf === undefined || (expected !== undefined && !equalBytes(leaf, expected))) {
+    session.destroy();
+    throw new TransportError("tls", `${address} does not show the certificate of the expected key`);
+  }
+  const connection = new QuicConnection("client", session, syncHashes.sha256(leaf));
+  connection.opened();
+  return connection;
+}
+
+function sessionOptions(options: ConnectionOptions): object {
+  return {
+    ...(options.keepAliveMs > 0 ? { keepAlive: options.keepAliveMs } : {}),
+    transportParams: {
+      maxIdleTimeout: Math.max(1, Math.ceil(options.idleTimeoutMs / 1000)), // seconds
+      initialMaxStreamsBidi: options.maxPipes,
+      initialMaxStreamsUni: options.maxPipes,
+      initialMaxStreamDataBidiLocal: STREAM_WINDOW,
+      initialMaxStreamDataBidiRemote: STREAM_WINDOW,
+      initialMaxStreamDataUni: STREAM_WINDOW,
+      initialMaxData: CONNECTION_WINDOW,
+    },
+  };
+}
+
+function refuse(session: QuicSession): void {
+  session.opened.catch(() => {});
+  session.closed.catch(() => {});
+  session.destroy();
+}
+
+function listenError(address: string, error: unknown): TransportError {
+  const text = messageOf(error);
+  if (/\(98\)|\(48\)|EADDRINUSE|in use/.test(text)) return addressInUse(address, error);
+  return new TransportError("bad_address", `cannot listen on ${address}: ${text}`, {
+    cause: error,
+  });
+}
+
+function dialError(address: string, error: unknown): TransportError {
+  const text = messageOf(error);
+  const reason = /timed? ?out/i.test(text)
+    ? "timeout"
+    : /tls|certificate|crypto/i.test(text)
+    ? "tls"
+    : /refused/i.test(text)
+    ? "refused"
+    : "unreachable";
+  return new TransportError(reason, `cannot reach ${address}: ${text}`, { cause: error });
+}
+
+class QuicConnection implements Connection {
+  readonly role: "client" | "server";
+  readonly mode = "direct";
+  readonly channelBinding: Bytes;
+  readonly closed: Promise<CloseInfo>;
+  remoteAddress = "quic://0.0.0.0:0";
+  readonly #session: QuicSession;
+  readonly #pipes = new Set<QuicPipe>();
+  #local: CloseInfo | undefined;
+  #early: Pipe[] = [];
+  #onPipe: ((pipe: Pipe) => void) | undefined;
+
+  constructor(role: "client" | "server", session: QuicSession, binding: Bytes) {
+    this.role = role;
+    this.#session = session;
+    this.channelBinding = binding;
+    session.opened.catch(() => {});
+    session.onstream = (stream) => this.#arrived(stream);
+    this.closed = session.closed.then(
+      (): CloseInfo => this.#local ?? { code: 0, reason: "idle timeout", by: "lost" },
+      (error): CloseInfo => this.#local ?? closeInfo(error),
+    ).then((info) => {
+      for (const pipe of this.#pipes) pipe.connectionLost();
+      return info;
+    });
+  }
+
+  /** TLS is done: the path is known. */
+  opened(): void {
+    const remote = this.#session.path?.remote;
+    if (remote) this.remoteAddress = formatAddress(remote.address, remote.port);
+  }
+
+  get onPipe(): ((pipe: Pipe) => void) | undefined {
+    return this.#onPipe;
+  }
+  set onPipe(handler: ((pipe: Pipe) => void) | undefined) {
+    this.#onPipe = handler;
+    const early = this.#early;
+    this.#early = [];
+    if (handler) { for (const pipe of early) handler(pipe); }
+  }
+
+  async openPipe(kind: "bidirectional" | "unidirectional"): Promise<Pipe> {
+    try {
+      const stream = kind === "bidirectional"
+        ? await this.#session.createBidirectionalStream()
+        : await this.#session.createUnidirectionalStream();
+      if (stream.pending) {
+        // At the peer's limit the stack would hold the stream back without a word.
+        stream.closed.catch(() => {});
+        stream.destroy();
+        throw new TransportError("pipe_limit", `${this.remoteAddress} allows no further pipes`);
+      }
+      return this.#track(new QuicPipe(kind, true, stream));
+    } catch (error) {
+      if (error instanceof TransportError) throw error;
+      throw new TransportError("closed", `no pipe to ${this.remoteAddress}: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  close(code: number, reason: string): void {
+    if (this.#local !== undefined) return;
+    this.#local = { code, reason, by: "local" };
+    if (this.#session.destroyed) return;
+    for (const pipe of this.#pipes) pipe.connectionLost();
+    // `close` alone waits for the streams; the peer learns of it all the same.
+    this.#session.close({ code, type: "application", reason }).catch(() => {});
+    this.#session.destroy();
+  }
+
+  stats(): ConnectionStats {
+    const { smoothedRtt, cwnd, bytesSent, bytesRecv, pktLost } = this.#session.stats;
+    return {
+      rttMs: Number(smoothedRtt) / 1e6,
+      congestionWindow: Number(cwnd),
+      bytesSent: Number(bytesSent),
+      bytesReceived: Number(bytesRecv),
+      packetsLost: Number(pktLost),
+    };
+  }
+
+  #arrived(stream: QuicStream): void {
+    const kind = stream.direction === "bidi" ? "bidirectional" : "unidirectional";
+    const pipe = this.#track(new QuicPipe(kind, false, stream));
+    if (this.#onPipe) this.#onPipe(pipe);
+    else this.#early.push(pipe);
+  }
+
+  #track(pipe: QuicPipe): QuicPipe {
+    this.#pipes.add(pipe);
+    void pipe.over.then(() => this.#pipes.delete(pipe));
+    return pipe;
+  }
+}
+
+function closeInfo(error: unknown): CloseInfo {
+  const { type, errorCode, reason } = error as {
+    type?: string;
+    errorCode?: bigint;
+    reason?: string;
+  };
+  if (type !== "application") return { code: 0, reason: messageOf(error), by: "lost" };
+  return { code: Number(errorCode ?? 0n), reason: reason ?? "", by: "peer" };
+}
+
+class QuicPipe extends Incoming implements Pipe {
+  readonly kind: "bidirectional" | "unidirectional";
+  readonly local: boolean;
+  onDrain: (() => void) | undefined;
+  /** Settles when both directions are over. */
+  readonly over: Promise<unknown>;
+  readonly #stream: QuicStream;
+  readonly #writable: boolean;
+  readonly #queue = new Outgoing();
+  #waiting = false;
+  #waited = false;
+  #ending = false;
+  #closed = false;
+
+  constructor(kind: "bidirectional" | "unidirectional", local: boolean, stream: QuicStream) {
+    super();
+    this.kind = kind;
+    this.local = local;
+    this.#stream = stream;
+    this.#writable = kind === "bidirectional" || local;
+    const closed = stream.closed.catch(() => {});
+    const reads = kind === "bidirectional" || !local;
+    this.over = Promise.all([closed, reads ? this.#read() : undefined]);
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#closed || this.#ending || !this.#writable) return false;
+    if (!this.#waiting && this.#stream.writer.writeSync(chunk)) return true;
+    this.#queue.push(chunk);
+    if (!this.#waiting) this.#wait();
+    const room = this.#queue.bytes < WRITE_LIMIT;
+    if (!room) this.#waited = true;
+    return room;
+  }
+
+  end(): void {
+    if (this.#ending || !this.#writable) return;
+    this.#ending = true;
+    if (!this.#waiting) this.#finish();
+  }
+
+  destroy(): void {
+    if (this.#closed) return;
+    this.connectionLost();
+    this.#stream.destroy();
+  }
+
+  connectionLost(): void {
+    this.#closed = true;
+    this.#queue.clear();
+  }
+
+  #finish(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      this.#stream.writer.endSync();
+    } catch {
+      // The stream is over already.
+    }
+  }
+
+  // The stack's buffer is full: its promise tells when it takes data again.
+  #wait(): void {
+    const drained = this.#stream.writer[DRAINABLE]();
+    if (drained === null) return this.connectionLost();
+    this.#waiting = true;
+    drained.then((alive) => {
+      this.#waiting = false;
+      if (alive) this.#pump();
+      else this.connectionLost();
+    }, () => this.connectionLost());
+  }
+
+  #pump(): void {
+    if (this.#closed) return;
+    const { writer } = this.#stream;
+    while (this.#queue.bytes > 0 && (writer.desiredSize ?? 0) > 0) {
+      // It takes a whole chunk while there is any room, as seen on Bun 1.4.
+      writer.writeSync(this.#queue.take() as Uint8Array);
+    }
+    if (this.#queue.bytes > 0) this.#wait();
+    else if (this.#ending) this.#finish();
+    if (this.#waited && this.#queue.bytes < WRITE_LIMIT) {
+      this.#waited = false;
+      this.onDrain?.();
+    }
+  }
+
+  async #read(): Promise<void> {
+    let clean = true;
+    try {
+      for await (const batch of this.#stream) {
+        for (const chunk of batch) {
+          this.deliver(chunk);
+        }
+      }
+    } catch {
+      clean = false;
+    }
+    this.deliverEnd(clean);
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * QUIC for Node builds without `node:quic`: Cloudflare's quiche through the native package
+ * `@infisical/quic`, driven here over `node:dgram`.
+ */
+import { equalBytes } from "../../src/base/bytes.ts";
+import { TransportError } from "../../src/base/errors.ts";
+import { syncHashes } from "../../src/base/noble_crypto.ts";
+import { CERTIFICATE_NAME } from "../../src/identity/certificate.ts";
+import type {
+  Connection,
+  DialOptions,
+  Listener,
+  ListenOptions,
+  Transport,
+} from "../../src/transport/contract.ts";
+import { formatAddress, resolveAddress } from "./address.ts";
+import type { QuicheBinding, QuicheConfig } from "./quiche/binding.ts";
+import { loadQuiche } from "./quiche/binding.ts";
+import { isLoopback, quicheConfig } from "./quiche/config.ts";
+import type { QuicheConnection } from "./quiche/connection.ts";
+import { QuicheEndpoint } from "./quiche/endpoint.ts";
+import { probeUdp } from "./udp_probe.ts";
+
+interface QuicheListener extends Listener {
+  readonly endpoint: QuicheEndpoint;
+}
+const listeners = new WeakSet<Listener>();
+
+/** QUIC over quiche. @throws TransportError `unavailable` without the native package */
+export async function quicheTransport(): Promise<Transport> {
+  const quiche = await loadQuiche();
+  return {
+    scheme: "quic",
+    listen: (address, options) => listen(quiche, address, options),
+    dial: (address, options) => dial(quiche, address, options),
+    probe: probeUdp,
+  };
+}
+
+async function listen(
+  quiche: QuicheBinding,
+  address: string,
+  options: ListenOptions,
+): Promise<Listener> {
+  const { host, port, isIpv6 } = await resolveAddress(address);
+  const endpoint = await QuicheEndpoint.bind(quiche, host, port, isIpv6, options);
+  const binding = syncHashes.sha256(options.identity.certificate);
+  const config = quicheConfig(quiche, options, "server", false);
+  let loopbackConfig: QuicheConfig | undefined;
+  let accepted = 0;
+  endpoint.acceptor = {
+    options,
+    config(remote) {
+      if (!isLoopback(remote.host)) return config;
+      return loopbackConfig ??= quicheConfig(quiche, options, "server", true);
+    },
+    hasRoom: () => accepted < options.maxConnections,
+    accepted(connection) {
+      accepted++;
+      connection.channelBinding = binding;
+      void connection.closed.then(() => accepted--);
+      connection.established.then(() => options.onConnection(connection), () => {});
+    },
+  };
+  const listener: QuicheListener = {
+    endpoint,
+    address: formatAddress(endpoint.socket.local.host, endpoint.socket.local.port),
+    async close() {
+      for (const connection of endpoint.connections) connection.close(1, "listener closed");
+      await endpoint.close();
+    },
+  };
+  listeners.add(listener);
+  return listener;
+}
+
+async function dial(
+  quiche: QuicheBinding,
+  address: string,
+  options: DialOptions,
+): Promise<Connection> {
+  const { host, port, isIpv6 } = await resolveAddress(address);
+  const via = options.via && listeners.has(options.via)
+    ? (options.via as QuicheListener).endpoint
+    : undefined;
+  const shared = via !== undefined && via.socket.isIpv6 === isIpv6;
+  const endpoint = shared
+    ? via
+    : await QuicheEndpoint.bind(quiche, isIpv6 ? "::" : "0.0.0.0", 0, isIpv6, options);
+  if (!shared) endpoint.onIdle = () => void endpoint.close();
+  const config = quicheConfig(quiche, options, "client", isLoopback(host));
+  const connection = endpoint.connect({ host, port }, CERTIFICATE_NAME, config, options);
+  try {
+    await establish(connection, address, options);
+    const leaf = connection.handle.peerCertChain()?.[0];
+    const expected = options.expectedCertificate;
+    if (leaf === undefined || (expected !== undefined && !equalBytes(leaf, expected))) {
+      throw new TransportError(
+        "tls",
+        `${address} does not show the certificate of the expected key`,
+      );
+    }
+    connection.channelBinding = syncHashes.sha256(leaf);
+    return connection;
+  } catch (error) {
+    connection.close(1, "dial failed");
+    throw error;
+  }
+}
+
+async function establish(
+  connection: QuicheConnection,
+  address: string,
+  options: DialOptions,
+): Promise<void> {
+  const { clock, signal, timeoutMs } = options;
+  let stop: (error: TransportError) => void = () => {};
+  const stopped = new Promise<never>((_, reject) => (stop = reject));
+  const aborted = () => stop(new TransportError("aborted", "the dial was aborted"));
+  const timer = clock.after(timeoutMs, () => {
+    stop(new TransportError("timeout", `${address} did not answer in ${timeoutMs} ms`));
+  });
+  if (signal?.aborted) aborted();
+  signal?.addEventListener("abort", aborted, { once: true });
+  try {
+    await Promise.race([connection.established, stopped]);
+  } finally {
+    timer.cancel();
+    signal?.removeEventListener("abort", aborted);
+    stopped.catch(() => {});
+  }
+}

@@ -1,0 +1,86 @@
+import { createSocket } from "node:dgram";
+import type { Socket } from "node:dgram";
+import { messageOf, TransportError } from "../../../src/base/errors.ts";
+import { addressInUse, formatAddress } from "../address.ts";
+import { MAX_PACKET_BYTES } from "./config.ts";
+import type { HostPort } from "./binding.ts";
+
+/** Kernel buffers: the default of 208 KiB drops packets of one busy connection. */
+const SOCKET_BUFFER = 4 * 1024 * 1024;
+
+/** A bound UDP port. */
+export interface UdpSocket {
+  readonly local: HostPort;
+  readonly isIpv6: boolean;
+  /** Where the next packet is to be written; valid until `send`. */
+  readonly buffer: Uint8Array;
+  /** Sends the first `length` bytes of `buffer`. Losses are QUIC's business. */
+  send(length: number, to: HostPort): void;
+  close(): Promise<void>;
+}
+
+/** Binds a UDP port. @throws TransportError `address_in_use`, `bad_address` */
+export function bindUdp(
+  host: string,
+  port: number,
+  isIpv6: boolean,
+  onPacket: (data: Uint8Array, from: HostPort) => void,
+): Promise<UdpSocket> {
+  const socket = createSocket({
+    type: isIpv6 ? "udp6" : "udp4",
+    ...(isIpv6 ? { ipv6Only: true } : {}),
+    // The targets are IP addresses: answering at once keeps `send` synchronous, so that the buffer
+    // can be reused.
+    lookup: (name, _options, found) => found(null, name, isIpv6 ? 6 : 4),
+  });
+  return new Promise((resolve, reject) => {
+    socket.once("error", (error: Error & { code?: string }) => {
+      socket.close();
+      const address = formatAddress(host, port);
+      reject(
+        error.code === "EADDRINUSE"
+          ? addressInUse(address, error)
+          : new TransportError("bad_address", `cannot bind ${address}: ${messageOf(error)}`, {
+            cause: error,
+          }),
+      );
+    });
+    socket.bind(port, host, () => {
+      socket.removeAllListeners("error");
+      // ICMP errors of single packets; dead peers are found by timeouts.
+      socket.on("error", () => {});
+      socket.on("message", (data, { address, port }) => onPacket(data, { host: address, port }));
+      try {
+        socket.setRecvBufferSize(SOCKET_BUFFER);
+        socket.setSendBufferSize(SOCKET_BUFFER);
+      } catch {
+        // The kernel's limit is lower, or the runtime has no such call.
+      }
+      resolve(wrap(socket, isIpv6));
+    });
+  });
+}
+
+function wrap(socket: Socket, isIpv6: boolean): UdpSocket {
+  const { address, port } = socket.address();
+  let buffer: Uint8Array = new Uint8Array(MAX_PACKET_BYTES);
+  let open = true;
+  return {
+    local: { host: address, port },
+    isIpv6,
+    get buffer() {
+      return buffer;
+    },
+    send(length, to) {
+      if (!open) return;
+      socket.send(buffer, 0, length, to.port, to.host);
+      // Still queued: the kernel has not copied it yet.
+      if (socket.getSendQueueCount() > 0) buffer = new Uint8Array(MAX_PACKET_BYTES);
+    },
+    close() {
+      if (!open) return Promise.resolve();
+      open = false;
+      return new Promise((resolve) => socket.close(() => resolve()));
+    },
+  };
+}

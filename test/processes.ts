@@ -1,0 +1,110 @@
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+/** The runtimes under test. */
+export const RUNTIMES = ["deno", "bun", "node"] as const;
+/** One of them. */
+export type RuntimeName = (typeof RUNTIMES)[number];
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** The command that runs a program of this repository on `runtime`. */
+export function commandOf(runtime: RuntimeName, program: string): [string, string[]] {
+  const binary = `${root}node_modules/.bin/${runtime}`;
+  const file = `${root}${program}`;
+  switch (runtime) {
+    case "deno":
+      return [binary, ["run", "-A", "--unstable-net", "--config", `${root}deno.json`, file]];
+    case "bun":
+      return [binary, [file]];
+    case "node":
+      return [binary, ["--disable-warning=ExperimentalWarning", file]];
+  }
+}
+
+/** A child process that talks in lines. */
+export interface Program {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  /** All that it has printed. */
+  readonly output: string[];
+  /** Resolves with the first line, printed already or later, that `match` accepts. */
+  line(match: RegExp, deadlineMs?: number): Promise<RegExpExecArray>;
+  /** Writes a line to its standard input. */
+  say(text: string): void;
+  /** Resolves with the exit code, or the signal's name. */
+  readonly exited: Promise<number | string>;
+  /** Ends it and waits for its end. */
+  kill(signal?: "SIGTERM" | "SIGKILL" | "SIGINT"): Promise<void>;
+}
+
+/** Starts a program of this repository on `runtime`. */
+export function startProgram(
+  runtime: RuntimeName,
+  program: string,
+  args: readonly string[] = [],
+): Program {
+  const [command, prefix] = commandOf(runtime, program);
+  const child = spawn(command, [...prefix, ...args], { stdio: ["pipe", "pipe", "pipe"], cwd: root });
+  const output: string[] = [];
+  const waiting = new Set<() => void>();
+  const told = () => {
+    for (const check of [...waiting]) check();
+  };
+  for (const stream of [child.stdout, child.stderr]) {
+    createInterface({ input: stream }).on("line", (line) => {
+      output.push(line);
+      told();
+    });
+  }
+  const exited = new Promise<number | string>((resolve) => {
+    child.on("close", (code, signal) => {
+      resolve(code ?? signal ?? "unknown");
+      told();
+    });
+    child.on("error", (error) => {
+      output.push(String(error));
+      resolve("error");
+      told();
+    });
+  });
+  let over = false;
+  void exited.then(() => (over = true)).then(told);
+  return {
+    child,
+    pid: child.pid ?? -1,
+    output,
+    exited,
+    line(match, deadlineMs = 30_000) {
+      return new Promise((resolve, reject) => {
+        const fail = (why: string) => {
+          stop();
+          reject(new Error(`${runtime} ${program}: ${why} ${match}; it said:\n${output.join("\n")}`));
+        };
+        const timer = setTimeout(() => fail(`${deadlineMs} ms passed without`), deadlineMs);
+        const stop = () => {
+          clearTimeout(timer);
+          waiting.delete(check);
+        };
+        const check = () => {
+          for (const line of output) {
+            const found = match.exec(line);
+            if (found === null) continue;
+            stop();
+            return resolve(found);
+          }
+          if (over) fail("ended without");
+        };
+        waiting.add(check);
+        check();
+      });
+    },
+    say: (text) => void child.stdin.write(`${text}\n`),
+    async kill(signal = "SIGTERM") {
+      if (!over) child.kill(signal);
+      await exited;
+    },
+  };
+}
