@@ -127,7 +127,9 @@ async function dial(quic: NodeQuic, address: string, options: DialOptions): Prom
   try {
     session = await quic.connect(isIpv6 ? `[${host}]:${port}` : `${host}:${port}`, {
       ...sessionOptions(options),
-      ...(via !== undefined && via.isIpv6 === isIpv6 ? { endpoint: via.endpoint } : {}),
+      endpoint: via !== undefined && via.isIpv6 === isIpv6
+        ? via.endpoint
+        : { address: isIpv6 ? "[::]:0" : "0.0.0.0:0" },
       alpn: ALPN,
       servername: CERTIFICATE_NAME,
       ca: [new TextEncoder().encode(options.identity.issuerPem)],
@@ -273,10 +275,9 @@ class QuicConnection implements Connection {
     if (this.#local !== undefined) return;
     this.#local = { code, reason, by: "local" };
     if (this.#session.destroyed) return;
-    for (const pipe of this.#pipes) pipe.connectionLost();
-    // `close` alone waits for the streams; the peer learns of it all the same.
+    // `close` waits for open streams; bare `destroy` would tell the peer nothing.
+    for (const pipe of this.#pipes) pipe.destroy();
     this.#session.close({ code, type: "application", reason }).catch(() => {});
-    this.#session.destroy();
   }
 
   stats(): ConnectionStats {
@@ -334,7 +335,7 @@ class QuicPipe extends Incoming implements Pipe {
     this.local = local;
     this.#stream = stream;
     this.#writable = kind === "bidirectional" || local;
-    const closed = stream.closed.catch(() => {});
+    const closed = stream.closed.catch(() => {}).then(() => this.connectionLost());
     const reads = kind === "bidirectional" || !local;
     this.over = Promise.all([closed, reads ? this.#read() : undefined]);
   }
