@@ -29,26 +29,39 @@ interface DenoTest {
     fn: Body;
   }): void;
 }
-interface BunTest {
-  test(name: string, fn: Body, timeoutMs: number): void;
-  "test.skip"?: never;
-}
+type DeclareBunTest = (name: string, fn: Body, timeoutMs: number) => void;
 
 const bun = runtime === "bun"
-  ? await import("bun:test" as string) as { test: BunTest["test"] & { skip: BunTest["test"] } }
+  ? await import("bun:test" as string) as { test: DeclareBunTest & { skip: DeclareBunTest } }
   : undefined;
 const node = runtime === "node" ? await import("node:test") : undefined;
 
-const prefixes: string[] = [];
+/** The groups around the test being declared, outermost first. */
+interface Group {
+  readonly title: string;
+  readonly before: Body[];
+  readonly after: Body[];
+}
+const groups: Group[] = [{ title: "", before: [], after: [] }];
 
 /** Groups tests: the titles of its tests carry `title` in front. */
 export function describe(title: string, body: () => void): void {
-  prefixes.push(title);
+  groups.push({ title, before: [], after: [] });
   try {
     body();
   } finally {
-    prefixes.pop();
+    groups.pop();
   }
+}
+
+/** Runs `fn` before each test declared in this group, outer groups first. */
+export function beforeEach(fn: Body): void {
+  groups.at(-1)?.before.push(fn);
+}
+
+/** Runs `fn` after each test declared in this group, inner groups first, even if the test failed. */
+export function afterEach(fn: Body): void {
+  groups.at(-1)?.after.unshift(fn);
 }
 
 /** Declares a test whose title is a sentence about behaviour. */
@@ -60,8 +73,8 @@ export function test(title: string, second: TestOptions | Body, third?: Body): v
   const timeoutMs = options.timeoutMs ?? 30_000;
   const skip = options.skip !== undefined && options.skip !== false;
   const reason = typeof options.skip === "string" ? ` # skipped: ${options.skip}` : "";
-  const name = [...prefixes, title].join(" › ") + reason;
-  const body = withDeadline(fn, timeoutMs, name);
+  const name = [...groups.slice(1).map((group) => group.title), title].join(" › ") + reason;
+  const body = withDeadline(withHooks(fn, [...groups]), timeoutMs, name);
   if (runtime === "deno") {
     (globalThis as unknown as { Deno: DenoTest }).Deno.test({
       name,
@@ -75,6 +88,19 @@ export function test(title: string, second: TestOptions | Body, third?: Body): v
   } else {
     void node?.test(name, { skip, timeout: timeoutMs + 5_000 }, body);
   }
+}
+
+// Hooks are part of the test's body, because the three runtimes disagree about a hook that throws:
+// Bun counts it as no failure at all. Whole-file setup is a plain top-level await.
+function withHooks(fn: Body, around: readonly Group[]): Body {
+  return async () => {
+    try {
+      for (const group of around) for (const hook of group.before) await hook();
+      await fn();
+    } finally {
+      for (const group of around.toReversed()) for (const hook of group.after) await hook();
+    }
+  };
 }
 
 function withDeadline(fn: Body, timeoutMs: number, name: string): Body {
