@@ -42,9 +42,9 @@ const helloSchema = v.strictTuple([
   v.literal(PROTOCOL_VERSION),
   v.picklist(["direct", "edge"]),
   v.pipe(v.string(), v.minLength(1), v.maxLength(64)),
-  v.pipe(v.string(), v.check(isNodeName)),
+  v.pipe(v.string(), v.check((text) => isNodeName(text))),
   count,
-  v.pipe(bytes(32), v.check(isAcceptableKey)),
+  v.pipe(bytes(32), v.check((key) => isAcceptableKey(key))),
   bytes(32),
   v.boolean(),
   v.pipe(

@@ -1,0 +1,164 @@
+import type { Bytes } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Crypto, KeyPair } from "../base/crypto.ts";
+import { HandshakeError, messageOf } from "../base/errors.ts";
+import { certificateOf } from "../identity/certificate.ts";
+import { Handshake } from "../identity/handshake.ts";
+import type { HandshakeEffect, HandshakeEvent } from "../identity/handshake.ts";
+import { PROTOCOL_VERSION, REFUSALS } from "../identity/handshake_messages.ts";
+import type { Features, Hello, Refusal } from "../identity/handshake_messages.ts";
+import type { TrustVerdict } from "../identity/trust.ts";
+import type { Connection } from "../transport/contract.ts";
+import { MAX_HANDSHAKE_BYTES } from "../wire/limits.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import type { FramedPipe } from "./framed_pipe.ts";
+import type { PeerIdentity } from "./ports.ts";
+
+/** What every handshake of a node needs. */
+export interface HandshakeContext {
+  readonly self: () => PeerIdentity;
+  readonly keys: () => KeyPair;
+  readonly cluster: string;
+  readonly cookie: Bytes | undefined;
+  readonly isCookieOnly: (name: NodeName) => boolean;
+  /** Whether this node has no disk. */
+  readonly ephemeral: boolean;
+  readonly features: Features;
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+  readonly crypto: Crypto;
+  readonly nonce: () => Bytes;
+  /** What to make of the peer's name and key. */
+  readonly checkTrust: (peer: Hello) => TrustVerdict | "conflict";
+}
+
+/** How a handshake ended well. */
+export type HandshakeOutcome =
+  | { readonly type: "established"; readonly peer: Hello; readonly cookieOnly: boolean }
+  | { readonly type: "redial"; readonly peer: Hello };
+
+/**
+ * Runs the handshake over the first pipe of `connection`. Afterwards the pipe is paused, so that
+ * whoever takes it over misses nothing.
+ *
+ * @throws HandshakeError with the refusal's name; its `cause` is `{ by, peer }`
+ */
+export function runHandshake(
+  connection: Connection,
+  pipe: FramedPipe,
+  context: HandshakeContext,
+): Promise<HandshakeOutcome> {
+  return new Promise((resolve, reject) => {
+    const self = context.self();
+    const machine = new Handshake({
+      role: connection.role,
+      hello: {
+        version: PROTOCOL_VERSION,
+        mode: connection.mode,
+        cluster: context.cluster,
+        name: self.name,
+        epoch: self.epoch,
+        publicKey: self.publicKey,
+        nonce: context.nonce(),
+        ephemeral: context.ephemeral,
+        addresses: self.addresses,
+        features: context.features,
+      },
+      channelBinding: connection.channelBinding,
+      cookie: context.cookie,
+      isCookieOnly: context.isCookieOnly,
+      crypto: context.crypto,
+    });
+    let settled = false;
+    const deadline = context.clock.after(context.timeoutMs, () => feed({ type: "deadline" }));
+    const finish = (settle: () => void) => {
+      if (settled) return;
+      settled = true;
+      deadline.cancel();
+      pipe.pause();
+      settle();
+    };
+    const fail = (reason: Refusal, text: string, by: "local" | "peer", peer?: Hello) => {
+      const error = new HandshakeError(reason, describe(connection, reason, text, by, peer), {
+        cause: { by, peer },
+      });
+      finish(() => reject(error));
+    };
+    const feed = (event: HandshakeEvent) => {
+      for (const effect of machine.handle(event)) carryOut(effect);
+    };
+    // No message is looked at while an answer is awaited.
+    const answer = (work: Promise<HandshakeEvent>) => {
+      pipe.pause();
+      work.then((event) => {
+        feed(event);
+        if (!settled) pipe.resume();
+      }, (error) => fail("internal", messageOf(error), "local"));
+    };
+    const carryOut = (effect: HandshakeEffect) => {
+      const { crypto } = context;
+      switch (effect.type) {
+        case "send":
+          return pipe.send(0, effect.frameType, effect.body, NOTHING);
+        case "sign":
+          return answer(
+            crypto.sign(effect.message, context.keys())
+              .then((signature) => ({ type: "signed", signature })),
+          );
+        case "verify":
+          return answer(
+            crypto.verify(effect.signature, effect.message, effect.publicKey)
+              .then((ok) => ({ type: "verified", ok })),
+          );
+        case "bindingOf":
+          return answer(
+            certificateOf(effect.publicKey, crypto)
+              .then((der) => ({ type: "bindingOf", binding: crypto.sha256(der) })),
+          );
+        case "checkTrust":
+          return feed({ type: "trust", verdict: context.checkTrust(effect.peer) });
+        case "established":
+        case "redial":
+          return finish(() => resolve(effect));
+        case "refused":
+          return fail(effect.reason, effect.text, effect.by, effect.peer);
+      }
+    };
+    pipe.handler = {
+      onFrame(frameType, body) {
+        if (body.length > MAX_HANDSHAKE_BYTES) feed({ type: "message", frameType: -1, body });
+        else feed({ type: "message", frameType, body });
+      },
+      onEnd: () => fail("malformed", "the peer ended the handshake", "local"),
+      onAbort: () => fail("malformed", "the peer broke the handshake off", "local"),
+      onFailure: (error) => fail("malformed", error.message, "local"),
+      onDrain() {},
+    };
+    void connection.closed.then((info) => {
+      // The close may overtake the REFUSE frame; its reason says the same.
+      const reason = Object.hasOwn(REFUSALS, info.reason) ? info.reason as Refusal : "malformed";
+      const text = info.by === "peer" && reason !== "malformed"
+        ? REFUSALS[reason]
+        : `the connection ended (${info.reason || info.by})`;
+      fail(reason, text, info.by === "peer" ? "peer" : "local");
+    });
+    feed({ type: "start" });
+  });
+}
+
+const NOTHING = new Uint8Array(0);
+
+function describe(
+  connection: Connection,
+  reason: Refusal,
+  text: string,
+  by: "local" | "peer",
+  peer: Hello | undefined,
+): string {
+  const who = peer === undefined
+    ? connection.remoteAddress
+    : `${peer.name} at ${connection.remoteAddress}`;
+  return by === "local"
+    ? `refused ${who}: ${reason} (${text})`
+    : `${who} refused this node: ${reason} (${text})`;
+}
