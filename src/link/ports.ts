@@ -11,8 +11,18 @@ export interface PeerIdentity {
   readonly addresses: readonly string[];
 }
 
-/** Why a link ended. `goodbye` is orderly; `lost` says nothing about the node's life. */
-export type LinkDownReason = "goodbye" | "lost" | "replaced" | "idle" | "protocol" | "overloaded";
+/**
+ * Why a link ended. `left`: the node is leaving the cluster. `goodbye`: orderly, for another
+ * reason. `lost` says nothing about the node's life.
+ */
+export type LinkDownReason =
+  | "left"
+  | "goodbye"
+  | "lost"
+  | "replaced"
+  | "idle"
+  | "protocol"
+  | "overloaded";
 
 /** What rooms above learn of links. */
 export type LinkEvent =

@@ -1,0 +1,241 @@
+import type { Bytes } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Crypto } from "../base/crypto.ts";
+import { HandshakeError, messageOf, ProtocolError, TransportError } from "../base/errors.ts";
+import { logOnce } from "../base/logger.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Random } from "../base/random.ts";
+import { certificateOf } from "../identity/certificate.ts";
+import type { Hello } from "../identity/handshake_messages.ts";
+import type { Meter } from "../metrics/meter.ts";
+import type {
+  Connection,
+  ConnectionOptions,
+  Listener,
+  Pipe,
+  TlsIdentity,
+  Transport,
+} from "../transport/contract.ts";
+import { CloseCode } from "./close_codes.ts";
+import { FramedPipe } from "./framed_pipe.ts";
+import { runHandshake } from "./handshake_driver.ts";
+import type { HandshakeContext } from "./handshake_driver.ts";
+import { DIAL_TIMEOUT_MS, MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_ADDRESS } from "./options.ts";
+
+/** A connection whose peer has proved who it is; its control pipe is paused. */
+export interface Authenticated {
+  readonly connection: Connection;
+  readonly control: FramedPipe;
+  readonly peer: Hello;
+  readonly cookieOnly: boolean;
+  /** Pipes that came during the handshake; later ones are added until `onPipe` is set anew. */
+  readonly earlyPipes: readonly Pipe[];
+}
+
+/** What the connector is made of. */
+export interface ConnectorOptions {
+  readonly transports: readonly Transport[];
+  readonly identity: () => TlsIdentity;
+  readonly handshake: HandshakeContext;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly crypto: Crypto;
+  readonly logger: Logger;
+  readonly meter: Meter;
+  readonly maxMessageBytes: number;
+  readonly idleTimeoutMs: number;
+  readonly keepAliveMs: number;
+  /** Connections that were accepted and have authenticated. */
+  readonly onAccepted: (accepted: Authenticated) => void;
+}
+
+/** Makes authenticated connections: accepts them and dials them. */
+export interface Connector {
+  /** Binds an address. @throws TransportError */
+  listen(address: string): Promise<Listener>;
+  /**
+   * Connects to whoever answers at `address`; `publicKey` is whom we expect.
+   *
+   * @throws TransportError, HandshakeError
+   */
+  dial(address: string, publicKey?: Uint8Array): Promise<Authenticated>;
+  /** Whether the host says that nothing is bound at `address`. */
+  probe(address: string, timeoutMs: number): Promise<"refused" | "unknown">;
+  close(): Promise<void>;
+}
+
+const IGNORE = { onFrame() {}, onEnd() {}, onAbort() {}, onFailure() {}, onDrain() {} };
+/** Pipes that may wait behind a handshake. */
+const MAX_EARLY_PIPES = 64;
+const MAX_PIPES = 1_100;
+const MAX_CONNECTIONS = 10_000;
+
+/** Creates a connector; nothing is bound yet. */
+export function createConnector(options: ConnectorOptions): Connector {
+  const { handshake, clock, random, crypto, logger, meter } = options;
+  const listeners: Listener[] = [];
+  const once = logOnce(logger, 1_024);
+  const authenticating = new Map<string, number>();
+  let unauthenticated = 0;
+
+  const connectionOptions = (): ConnectionOptions => ({
+    identity: options.identity(),
+    clock,
+    random,
+    logger,
+    idleTimeoutMs: options.idleTimeoutMs,
+    keepAliveMs: options.keepAliveMs,
+    maxPipes: MAX_PIPES,
+  });
+
+  const transportOf = (address: string): Transport => {
+    const scheme = address.slice(0, Math.max(0, address.indexOf("://")));
+    const transport = options.transports.find((candidate) => candidate.scheme === scheme);
+    if (transport !== undefined) return transport;
+    const known = options.transports.map((candidate) => `${candidate.scheme}://`).join(", ");
+    throw new TransportError(
+      "bad_address",
+      `no transport of this node serves ${address}; it has ${known || "none"}`,
+    );
+  };
+
+  const authenticate = async (connection: Connection, pipe: Pipe, waiting: Pipe[] = []) => {
+    const control = new FramedPipe(pipe, IGNORE, {
+      maxMessageBytes: options.maxMessageBytes,
+      autoConsume: true,
+    });
+    const early = (later: Pipe) => {
+      if (waiting.length < MAX_EARLY_PIPES) waiting.push(later);
+      else later.destroy();
+    };
+    connection.onPipe = early;
+    try {
+      const outcome = await runHandshake(connection, control, handshake);
+      return { control, outcome, earlyPipes: waiting };
+    } catch (error) {
+      refused(connection, error);
+      throw error;
+    }
+  };
+
+  const refused = (connection: Connection, error: unknown) => {
+    const reason = error instanceof HandshakeError ? error.reason : "internal";
+    const by = ((error as Error).cause as { by?: string } | undefined)?.by ?? "local";
+    meter.count("barrel_handshake_refused_total", { role: connection.role, reason, by });
+    const host = hostOf(connection.remoteAddress);
+    once(`${connection.role} ${host} ${reason}`, "warn", messageOf(error), { reason });
+    // The frame that names the reason has a moment to leave; the close code repeats it.
+    clock.after(50, () => connection.close(CloseCode.HANDSHAKE, reason));
+  };
+
+  const accept = (connection: Connection) => {
+    const host = hostOf(connection.remoteAddress);
+    const sameHost = authenticating.get(host) ?? 0;
+    if (unauthenticated >= MAX_UNAUTHENTICATED || sameHost >= MAX_UNAUTHENTICATED_PER_ADDRESS) {
+      meter.count("barrel_handshake_refused_total", {
+        role: "server",
+        reason: "too_many",
+        by: "local",
+      });
+      once(`too_many ${host}`, "warn", `refused ${host}: too_many connections authenticate at once`);
+      return connection.close(CloseCode.TOO_MANY, "too_many");
+    }
+    unauthenticated++;
+    authenticating.set(host, sameHost + 1);
+    let isDone = false;
+    const done = () => {
+      if (isDone) return;
+      isDone = true;
+      unauthenticated--;
+      const left = (authenticating.get(host) ?? 1) - 1;
+      if (left > 0) authenticating.set(host, left);
+      else authenticating.delete(host);
+      deadline.cancel();
+    };
+    // A stranger that opens no pipe would wait for ever.
+    const deadline = clock.after(handshake.timeoutMs, () => {
+      if (isDone) return;
+      meter.count("barrel_handshake_refused_total", {
+        role: "server",
+        reason: "timeout",
+        by: "local",
+      });
+      connection.close(CloseCode.HANDSHAKE, "timeout");
+    });
+    void connection.closed.then(done);
+    connection.onPipe = (pipe) => {
+      if (pipe.kind === "unidirectional") {
+        return connection.close(CloseCode.HANDSHAKE, "malformed");
+      }
+      authenticate(connection, pipe).then(({ control, outcome, earlyPipes }) => {
+        done();
+        if (outcome.type !== "established") return;
+        meter.count("barrel_handshake_accepted_total", { role: "server" });
+        const { peer, cookieOnly } = outcome;
+        options.onAccepted({ connection, control, peer, cookieOnly, earlyPipes });
+      }, done);
+    };
+  };
+
+  const dialOnce = async (address: string, certificate: Bytes | undefined) => {
+    const transport = transportOf(address);
+    const via = listeners.find((listener) => listener.address.startsWith(`${transport.scheme}:`));
+    const connection = await transport.dial(address, {
+      ...connectionOptions(),
+      timeoutMs: DIAL_TIMEOUT_MS,
+      ...(via === undefined ? {} : { via }),
+      ...(certificate === undefined ? {} : { expectedCertificate: certificate }),
+    });
+    const early: Pipe[] = [];
+    connection.onPipe = (pipe) => early.push(pipe);
+    try {
+      const pipe = await connection.openPipe("bidirectional");
+      return { connection, ...await authenticate(connection, pipe, early) };
+    } catch (error) {
+      connection.close(CloseCode.HANDSHAKE, "internal");
+      throw error;
+    }
+  };
+
+  return {
+    async listen(address) {
+      const listener = await transportOf(address).listen(address, {
+        ...connectionOptions(),
+        maxConnections: MAX_CONNECTIONS,
+        onConnection: accept,
+      });
+      listeners.push(listener);
+      return listener;
+    },
+    async dial(address, publicKey) {
+      let key = publicKey;
+      // The second round is for transports that must know the key to bind the channel.
+      for (let round = 0; round < 2; round++) {
+        const certificate = key === undefined ? undefined : await certificateOf(key, crypto);
+        const { outcome, ...rest } = await dialOnce(address, certificate);
+        const { peer } = outcome;
+        if (outcome.type === "established") {
+          meter.count("barrel_handshake_accepted_total", { role: "client" });
+          return { ...rest, peer, cookieOnly: outcome.cookieOnly };
+        }
+        rest.connection.close(CloseCode.REDIAL, "redial");
+        key = peer.publicKey;
+      }
+      throw new ProtocolError("internal", `${address} cannot be bound to its key`);
+    },
+    async probe(address, timeoutMs) {
+      try {
+        return await transportOf(address).probe?.(address, timeoutMs) ?? "unknown";
+      } catch {
+        return "unknown";
+      }
+    },
+    async close() {
+      await Promise.all(listeners.map((listener) => listener.close()));
+    },
+  };
+}
+
+function hostOf(address: string): string {
+  return address.replace(/^[a-z]+:\/\//, "").replace(/:\d+$/, "");
+}

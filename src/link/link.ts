@@ -1,0 +1,340 @@
+import { EMPTY, fromUtf8, utf8 } from "../base/bytes.ts";
+import type { Bytes } from "../base/bytes.ts";
+import type { Clock, Timer } from "../base/clock.ts";
+import { ProtocolError, TimeoutError } from "../base/errors.ts";
+import type { Connection, Pipe } from "../transport/contract.ts";
+import { FrameType } from "../wire/frame_types.ts";
+import { ByteReader, varintLength, writeVarint } from "../wire/varint.ts";
+import { CloseCode } from "./close_codes.ts";
+import { FramedPipe } from "./framed_pipe.ts";
+import type { FramedPipeHandler } from "./framed_pipe.ts";
+import type { LinkDownReason, PeerIdentity } from "./ports.ts";
+
+/** First byte of a PREAMBLE: what the pipe is for. */
+const DATA_PIPE = 1;
+/** Data pipes that a peer may open; its number is its own choice. */
+const MAX_DATA_PIPES = 64;
+/** How long a goodbye may take, milliseconds. */
+const GOODBYE_MS = 3_000;
+/** Pings that may wait for an answer. */
+const MAX_PINGS = 16;
+
+/** Why we say goodbye; the word travels. */
+export type GoodbyeReason = "left" | "goodbye" | "replaced" | "idle";
+
+/** Who is told what happens on a link. */
+export interface LinkOwner {
+  /** One frame for a room above. A ProtocolError thrown here ends the link. */
+  onFrame(link: Link, type: number, body: Bytes): void;
+  /** All pipes stand: frames may be sent. */
+  onReady(link: Link): void;
+  /** Some of what was buffered has left. */
+  onDrain(link: Link): void;
+  /** It is over; called once. */
+  onDown(link: Link, reason: LinkDownReason): void;
+}
+
+/** What a link is made of. */
+export interface LinkOptions {
+  readonly connection: Connection;
+  /** The pipe of the handshake, paused: the control pipe from now on. */
+  readonly control: FramedPipe;
+  /** Pipes that the peer has opened already. */
+  readonly earlyPipes: readonly Pipe[];
+  readonly peer: PeerIdentity;
+  readonly owner: LinkOwner;
+  readonly clock: Clock;
+  /** How many data pipes to open; the client decides. */
+  readonly dataPipes: number;
+  readonly maxMessageBytes: number;
+}
+
+/** An authenticated connection: one control pipe and a pool of data pipes. */
+export class Link {
+  readonly peer: PeerIdentity;
+  readonly connection: Connection;
+  /** Frames received and sent for rooms above: tells whether it is in use, without a clock. */
+  activity = 0;
+
+  readonly #owner: LinkOwner;
+  readonly #options: LinkOptions;
+  readonly #control: FramedPipe;
+  readonly #data: (FramedPipe | undefined)[] = [];
+  readonly #accepted = new Set<FramedPipe>();
+  #expected = 0;
+  #isReady = false;
+  #reason: LinkDownReason | undefined;
+  #isDown = false;
+
+  #goodbye: GoodbyeReason | undefined;
+  #goodbyeTimer: Timer | undefined;
+  #peerSaidGoodbye = false;
+  #endsSeen = 0;
+  #ackSent = false;
+  #ackReceived = false;
+
+  readonly #pings = new Map<number, { at: number; resolve: (rttMs: number) => void }>();
+  #nextPing = 1;
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    this.#owner = options.owner;
+    this.peer = options.peer;
+    this.connection = options.connection;
+    this.#control = options.control;
+    this.#control.handler = this.#handlerOf(this.#control, (type, body) => this.#onControl(type, body));
+    void this.connection.closed.then((info) => {
+      const isGoodbye = info.by === "peer" && info.code === CloseCode.GOODBYE;
+      this.#down(isGoodbye ? this.#endReason() : "lost");
+    });
+  }
+
+  /** Begins to work; frames that came behind the handshake are delivered now. */
+  start(): void {
+    this.connection.onPipe = (pipe) => this.#acceptPipe(pipe);
+    for (const pipe of this.#options.earlyPipes) this.#acceptPipe(pipe);
+    this.#control.resume();
+    if (this.connection.role === "client") {
+      this.#openDataPipes().catch(() => this.fail(new ProtocolError("lost", "no data pipes")));
+    }
+  }
+
+  /** Whether frames may be sent: all pipes stand and nobody has said goodbye. */
+  get isOpen(): boolean {
+    return this.#isReady && !this.#isDown && this.#goodbye === undefined;
+  }
+
+  /** Bytes that wait on all pipes. */
+  get buffered(): number {
+    let bytes = this.#control.buffered;
+    for (const pipe of this.#data) bytes += pipe?.buffered ?? 0;
+    return bytes;
+  }
+
+  /** Sends on the control pipe. */
+  sendControl(type: number, body: Uint8Array): void {
+    this.activity++;
+    this.#control.send(type, type, body, EMPTY);
+  }
+
+  /** Sends on the data pipe of `key`; frames with one key stay in order. Copies both parts. */
+  sendData(key: number, type: number, head: Uint8Array, payload: Uint8Array): void {
+    this.activity++;
+    (this.#data[key % this.#data.length] as FramedPipe).send(key, type, head, payload);
+  }
+
+  /**
+   * The round trip over the control pipe, milliseconds.
+   *
+   * @throws TimeoutError when no answer comes in `timeoutMs`
+   */
+  ping(timeoutMs: number): Promise<number> {
+    const { clock } = this.#options;
+    if (this.#pings.size >= MAX_PINGS) {
+      return Promise.reject(new TimeoutError(`${MAX_PINGS} pings to ${this.peer.name} wait already`));
+    }
+    const id = this.#nextPing++;
+    const body = new Uint8Array(varintLength(id));
+    writeVarint(body, 0, id);
+    return new Promise((resolve, reject) => {
+      const timer = clock.after(timeoutMs, () => {
+        this.#pings.delete(id);
+        reject(new TimeoutError(`${this.peer.name} did not answer in ${timeoutMs} ms`));
+      });
+      this.#pings.set(id, {
+        at: clock.now(),
+        resolve: (rttMs) => {
+          timer.cancel();
+          resolve(rttMs);
+        },
+      });
+      this.#control.send(0, FrameType.PING, body, EMPTY);
+    });
+  }
+
+  /** Says goodbye: what was sent arrives first, then the connection closes. Idempotent. */
+  close(reason: GoodbyeReason): void {
+    if (this.#goodbye !== undefined || this.#isDown) return;
+    this.#goodbye = reason;
+    this.#goodbyeTimer = this.#options.clock.after(GOODBYE_MS, () => {
+      this.connection.close(CloseCode.GOODBYE_TIMEOUT, "goodbye timed out");
+      this.#down(this.#endReason());
+    });
+    this.#control.send(0, FrameType.GOODBYE, utf8(reason), EMPTY);
+    for (const pipe of this.#data) pipe?.end();
+    this.#finishGoodbye();
+  }
+
+  /** Ends it at once: it broke the protocol, is replaced, or does not take what is sent. */
+  abort(reason: LinkDownReason, text: string): void {
+    const code = reason === "replaced"
+      ? CloseCode.REPLACED
+      : reason === "overloaded"
+      ? CloseCode.OVERLOADED
+      : CloseCode.PROTOCOL;
+    this.connection.close(code, text);
+    this.#down(reason);
+  }
+
+  /** Ends it because of what the peer sent. */
+  fail(error: ProtocolError): void {
+    if (this.#isDown) return;
+    const isLost = error.reason === "truncated" || error.reason === "lost";
+    this.abort(isLost ? "lost" : "protocol", error.reason);
+  }
+
+  #handlerOf(
+    pipe: FramedPipe,
+    onFrame: (type: number, body: Bytes) => void,
+  ): FramedPipeHandler {
+    return {
+      onFrame,
+      onEnd: () => {
+        if (pipe !== this.#control) this.#pipeEnded();
+      },
+      onAbort: (_code, reason) => this.fail(new ProtocolError("aborted", reason)),
+      onFailure: (error) => this.fail(error),
+      onDrain: () => this.#owner.onDrain(this),
+    };
+  }
+
+  async #openDataPipes(): Promise<void> {
+    const total = this.#options.dataPipes;
+    for (let index = 0; index < total; index++) {
+      const framed = this.#frame(await this.connection.openPipe("bidirectional"));
+      framed.send(0, FrameType.PREAMBLE, Uint8Array.of(DATA_PIPE, index, total), EMPTY);
+      this.#data.push(framed);
+    }
+    this.#expected = total;
+    this.#ready();
+  }
+
+  #frame(pipe: Pipe): FramedPipe {
+    const { maxMessageBytes } = this.#options;
+    const framed: FramedPipe = new FramedPipe(
+      pipe,
+      SILENT,
+      { maxMessageBytes, autoConsume: true },
+    );
+    framed.handler = this.#handlerOf(framed, (type, body) => this.#onData(type, body));
+    return framed;
+  }
+
+  #acceptPipe(pipe: Pipe): void {
+    if (this.#accepted.size >= MAX_DATA_PIPES || pipe.kind === "unidirectional") {
+      return pipe.destroy();
+    }
+    const framed = this.#frame(pipe);
+    this.#accepted.add(framed);
+    framed.handler = this.#handlerOf(framed, (type, body) => {
+      this.#onPreamble(framed, type, body);
+    });
+  }
+
+  #onPreamble(framed: FramedPipe, type: number, body: Bytes): void {
+    const [kind, index, total] = body;
+    const isData = type === FrameType.PREAMBLE && kind === DATA_PIPE && body.length === 3 &&
+      this.connection.role === "server" && index !== undefined && total !== undefined &&
+      index < total && total <= MAX_DATA_PIPES && this.#data[index] === undefined &&
+      (this.#expected === 0 || this.#expected === total);
+    if (!isData) throw new ProtocolError("bad_preamble", "a pipe begins with no valid PREAMBLE");
+    this.#expected = total;
+    this.#data[index] = framed;
+    framed.handler = this.#handlerOf(framed, (frameType, frame) => this.#onData(frameType, frame));
+    if (this.#data.filter(Boolean).length === total) this.#ready();
+  }
+
+  #ready(): void {
+    if (this.#isDown) return;
+    this.#isReady = true;
+    this.#owner.onReady(this);
+  }
+
+  #onData(type: number, body: Bytes): void {
+    this.activity++;
+    this.#owner.onFrame(this, type, body);
+  }
+
+  #onControl(type: number, body: Bytes): void {
+    switch (type) {
+      case FrameType.PING:
+        return this.#control.send(0, FrameType.PONG, body.subarray(0, 8), EMPTY);
+      case FrameType.PONG:
+        return this.#pong(body);
+      case FrameType.GOODBYE:
+        return this.#onGoodbye(body);
+      case FrameType.GOODBYE_ACK:
+        this.#ackReceived = true;
+        return this.#finishGoodbye();
+      default:
+        this.activity++;
+        this.#owner.onFrame(this, type, body);
+    }
+  }
+
+  #pong(body: Bytes): void {
+    const id = new ByteReader(body).varint();
+    const ping = this.#pings.get(id);
+    // A late answer to a ping that was given up is no fault.
+    if (ping === undefined) return;
+    this.#pings.delete(id);
+    ping.resolve(this.#options.clock.now() - ping.at);
+  }
+
+  #onGoodbye(body: Bytes): void {
+    const word = fromUtf8(body.subarray(0, 16));
+    this.#peerSaidGoodbye = true;
+    this.#reason ??= word === "left" || word === "replaced" || word === "idle" ? word : "goodbye";
+    // The answer drains our direction too.
+    this.close("goodbye");
+    this.#acknowledge();
+  }
+
+  #pipeEnded(): void {
+    this.#endsSeen++;
+    this.#acknowledge();
+  }
+
+  // Everything that the peer sent before its goodbye has been delivered.
+  #acknowledge(): void {
+    if (!this.#peerSaidGoodbye || this.#ackSent || this.#endsSeen < this.#data.length) return;
+    this.#ackSent = true;
+    this.#control.send(0, FrameType.GOODBYE_ACK, EMPTY, EMPTY);
+    this.#finishGoodbye();
+  }
+
+  #finishGoodbye(): void {
+    if (!this.#ackReceived || !this.#ackSent || this.#isDown) return;
+    // One turn, so that the acknowledgement leaves before the connection does; should it be lost,
+    // the close code says the same.
+    const reason = this.#endReason();
+    this.#options.clock.nextTurn(() => {
+      this.connection.close(CloseCode.GOODBYE, reason);
+      this.#down(reason);
+    });
+  }
+
+  // The peer's word counts; our own leaving says nothing about the peer.
+  #endReason(): LinkDownReason {
+    const own = this.#goodbye === "left" ? "goodbye" : this.#goodbye;
+    return this.#reason ?? own ?? "goodbye";
+  }
+
+  #down(reason: LinkDownReason): void {
+    if (this.#isDown) return;
+    this.#isDown = true;
+    this.#goodbyeTimer?.cancel();
+    this.#owner.onDown(this, reason === "lost" && this.#peerSaidGoodbye ? this.#endReason() : reason);
+    this.#control.destroy();
+    for (const pipe of this.#accepted) pipe.destroy();
+    for (const pipe of this.#data) pipe?.destroy();
+  }
+}
+
+const SILENT: FramedPipeHandler = {
+  onFrame() {},
+  onEnd() {},
+  onAbort() {},
+  onFailure() {},
+  onDrain() {},
+};
