@@ -127,7 +127,7 @@ class Reader {
   #tagged(tag: number, depth: number): unknown {
     switch (tag) {
       case Tag.EPOCH_TIME: {
-        const seconds = this.value(depth);
+        const seconds = this.value(deeper(depth));
         if (typeof seconds !== "number") throw bad("a date that is no number");
         return new Date(Math.round(seconds * 1000));
       }

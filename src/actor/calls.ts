@@ -1,0 +1,340 @@
+/** Calls and casts of GenServers, local and remote: requests, replies, deadlines. */
+import { EncodeError, ProtocolError } from "../base/errors.ts";
+import type { PeerIdentity } from "../link/ports.ts";
+import { decodeMessage } from "../wire/decoder.ts";
+import type { DecodeContext } from "../wire/decoder.ts";
+import { FrameType } from "../wire/frame_types.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import { Pid } from "../wire/pid.ts";
+import type { ByteReader } from "../wire/varint.ts";
+import { CallTimeoutError, NodeDownError, NoProcessError, RemoteError } from "./errors.ts";
+import { CastRequest, serve } from "./gen_server.ts";
+import type {
+  AnyServer,
+  CallOptions,
+  CallRequest,
+  InitArguments,
+  ServerClient,
+} from "./gen_server.ts";
+import type { ExitReason } from "./messages.ts";
+import { packNamed, packNumbers, readName, ReplyStatus } from "./signals.ts";
+import type { ActorSystem, SpawnOptions } from "./system.ts";
+
+const DEFAULT_TIMEOUT_MS = 5_000;
+
+interface Pending {
+  readonly node: NodeName;
+  readonly target: string;
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+/** The calling side and the serving side of a node's GenServers. */
+export interface Calls {
+  /** Starts a server; resolves when its `init` has. @throws what `init` throws, ConflictError */
+  start<D extends AnyServer>(
+    definition: D,
+    args: InitArguments<D>,
+    options?: SpawnOptions,
+  ): Promise<Pid>;
+  /** A typed client of a pid or a name. */
+  client<D extends AnyServer>(
+    definition: D,
+    target: Pid | string,
+    options?: CallOptions,
+  ): ServerClient<D>;
+}
+
+/** Adds calls to an actor system. */
+export function createCalls(system: ActorSystem): Calls {
+  const { clock, node, port, resolveName } = system.options;
+  const pending = new Map<number, Pending>();
+  /** Calls of peers that are being served, by caller and number, so that they can be cancelled. */
+  const serving = new Map<string, Call>();
+  let nextCall = 1;
+
+  system.onDisconnected = (peer, reason) => {
+    for (const [id, call] of [...pending]) {
+      if (call.node !== peer) continue;
+      pending.delete(id);
+      call.reject(new NodeDownError(peer, reason));
+    }
+    for (const [key, call] of [...serving]) {
+      if (!key.startsWith(`${peer} `)) continue;
+      call.isCancelled = true;
+      serving.delete(key);
+    }
+  };
+
+  system.handlers.set(FrameType.CALL, (reader, from, context) => onCall(reader, from, context));
+  system.handlers.set(FrameType.REPLY, (reader, from, context) => onReply(reader, from, context));
+  system.handlers.set(FrameType.CANCEL_CALL, (reader, from) => {
+    const key = `${from.name} ${reader.varint()}`;
+    const call = serving.get(key);
+    if (call !== undefined) call.isCancelled = true;
+    serving.delete(key);
+  });
+
+  const onCall = (reader: ByteReader, from: PeerIdentity, context: DecodeContext) => {
+    const target = new Pid(node, system.options.epoch, reader.varint(), system);
+    const id = reader.varint();
+    const method = readName(reader);
+    const args = decodeMessage(reader.rest(), context);
+    if (!Array.isArray(args)) throw new ProtocolError("bad_signal", "the arguments are no list");
+    // A cast is a call that nobody waits for.
+    if (id === 0) return deliver(target, new CastRequest(method, args));
+    const key = `${from.name} ${id}`;
+    const reply = (status: number, value: unknown) => {
+      if (!serving.delete(key)) return;
+      sendReply(from, id, status, value);
+    };
+    const call = new Call(
+      method,
+      args,
+      (value) => reply(ReplyStatus.OK, value),
+      (error) => reply(ReplyStatus.THREW, error),
+      (reason) => reply(ReplyStatus.NO_PROCESS, reason),
+    );
+    serving.set(key, call);
+    deliver(target, call);
+  };
+
+  const sendReply = (to: PeerIdentity, id: number, status: number, value: unknown) => {
+    const { name, epoch } = to;
+    let payload: Uint8Array;
+    try {
+      payload = system.encode(value, name, epoch);
+    } catch (error) {
+      // The caller learns why it gets no result.
+      status = ReplyStatus.THREW;
+      const { message } = error as EncodeError;
+      payload = system.encode(new TypeError(`the result cannot be sent: ${message}`), name, epoch);
+    }
+    if (!port.connected(name)) return;
+    try {
+      void port.send(name, epoch, id, FrameType.REPLY, packNumbers(id, status), payload);
+    } catch (error) {
+      system.options.meter.count("barrel_signals_dropped_total");
+      system.warnOnce(`reply ${name}`, error);
+    }
+  };
+
+  const onReply = (reader: ByteReader, from: PeerIdentity, context: DecodeContext) => {
+    const id = reader.varint();
+    const status = reader.varint();
+    const call = pending.get(id);
+    // The caller gave up, or somebody else than the called node answers.
+    if (call === undefined || call.node !== from.name) return;
+    const value = decodeMessage(reader.rest(), context);
+    pending.delete(id);
+    if (status === ReplyStatus.OK) call.resolve(value);
+    else if (status === ReplyStatus.THREW) call.reject(new RemoteError(value));
+    else call.reject(new NoProcessError(call.target, value));
+  };
+
+  const deliver = (target: Pid, message: Call | CastRequest) => {
+    const process = system.find(target);
+    if (process?.isServer) {
+      if (message instanceof Call) message.waitIn(process.requests ??= new Set());
+      process.mailbox.push(message);
+    } else if (message instanceof Call) {
+      message.refuse(process === undefined ? "noproc" : "not a server");
+    }
+  };
+
+  const call = async (
+    target: Pid | string,
+    method: string,
+    args: unknown[],
+    options: CallOptions,
+  ): Promise<unknown> => {
+    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+    signal?.throwIfAborted();
+    let pid: Pid;
+    if (target instanceof Pid) pid = target;
+    else {
+      const local = system.find(target);
+      const found = local?.pid ?? await resolveName(target);
+      if (found === undefined) throw new NoProcessError(target, "noproc");
+      pid = found;
+    }
+    return await new Promise((resolve, reject) => {
+      let giveUp: () => void = () => {};
+      const timer = clock.after(timeoutMs, () => {
+        giveUp();
+        settle(() => reject(new CallTimeoutError(String(target), method, timeoutMs)));
+      });
+      const aborted = () => {
+        giveUp();
+        settle(() => reject(signal?.reason));
+      };
+      const settle = (finish: () => void) => {
+        timer.cancel();
+        signal?.removeEventListener("abort", aborted);
+        finish();
+      };
+      signal?.addEventListener("abort", aborted, { once: true });
+      const request = {
+        resolve: (value: unknown) => settle(() => resolve(value)),
+        reject: (error: unknown) => settle(() => reject(error)),
+      };
+      try {
+        giveUp = pid.node === node
+          ? callHere(pid, method, args, request)
+          : callThere(pid, String(target), method, args, request);
+      } catch (error) {
+        request.reject(error);
+      }
+    });
+  };
+
+  const callHere = (
+    pid: Pid,
+    method: string,
+    args: unknown[],
+    { resolve, reject }: Pick<Pending, "resolve" | "reject">,
+  ) => {
+    const request = new Call(
+      method,
+      args,
+      resolve,
+      (error) => reject(new RemoteError(error)),
+      (reason) => reject(new NoProcessError(String(pid), reason)),
+    );
+    if (system.isLocal(pid)) deliver(pid, request);
+    else request.refuse("noproc");
+    return () => void (request.isCancelled = true);
+  };
+
+  const callThere = (
+    pid: Pid,
+    target: string,
+    method: string,
+    args: unknown[],
+    { resolve, reject }: Pick<Pending, "resolve" | "reject">,
+  ) => {
+    const id = nextCall++;
+    const payload = system.encode(args, pid.node, pid.epoch);
+    pending.set(id, { node: pid.node, target, resolve, reject });
+    const head = packNamed(method, pid.id, id);
+    try {
+      void port.send(pid.node, pid.epoch, pid.id, FrameType.CALL, head, payload);
+    } catch (error) {
+      pending.delete(id);
+      throw error;
+    }
+    return () => {
+      if (!pending.delete(id) || !port.connected(pid.node)) return;
+      void port.send(pid.node, pid.epoch, pid.id, FrameType.CANCEL_CALL, packNumbers(id), EMPTY);
+    };
+  };
+
+  const cast = (target: Pid | string, method: string, args: unknown[]): void | Promise<void> => {
+    if (typeof target === "string") {
+      const local = system.find(target);
+      if (local === undefined) {
+        return resolveName(target).then((pid) => {
+          if (pid === undefined) throw new NoProcessError(target, "noproc");
+          return cast(pid, method, args);
+        });
+      }
+      return deliver(local.pid, new CastRequest(method, args));
+    }
+    if (target.node === node) {
+      if (system.isLocal(target)) deliver(target, new CastRequest(method, args));
+      return;
+    }
+    const payload = system.encode(args, target.node, target.epoch);
+    const head = packNamed(method, target.id, 0);
+    return port.send(target.node, target.epoch, target.id, FrameType.CALL, head, payload);
+  };
+
+  const client = (definition: AnyServer, target: Pid | string, options: CallOptions = {}) => {
+    const methods: Record<string, unknown> = Object.create(null);
+    for (const method of Object.keys(definition.calls ?? {})) {
+      methods[method] = (...args: unknown[]) => call(target, method, args, options);
+    }
+    for (const method of Object.keys(definition.casts ?? {})) {
+      methods[method] = (...args: unknown[]) => cast(target, method, args);
+    }
+    methods["with"] = (more: CallOptions) => client(definition, target, { ...options, ...more });
+    return methods;
+  };
+
+  return {
+    start(definition, args, options) {
+      return new Promise((resolve, reject) => {
+        const process = system.create(options);
+        process.isServer = true;
+        let hasStarted = false;
+        const off = (pid: Pid, reason: ExitReason) => {
+          if (!pid.equals(process.pid)) return;
+          system.exitListeners.delete(off);
+          if (!hasStarted) reject(new NoProcessError(String(pid), reason));
+        };
+        system.exitListeners.add(off);
+        system.run(process, (self) =>
+          serve(definition, self, args, isCall, (error) => {
+            hasStarted = true;
+            system.exitListeners.delete(off);
+            if (error === undefined) resolve(process.pid);
+            else reject(error);
+          }));
+      });
+    },
+    client: (definition, target, options) => client(definition, target, options) as never,
+  };
+}
+
+const EMPTY = new Uint8Array(0);
+
+/** One call until it is answered, once. */
+class Call implements CallRequest {
+  readonly method: string;
+  readonly args: unknown[];
+  readonly from = undefined;
+  isCancelled = false;
+  readonly #answer: (value: unknown) => void;
+  readonly #fail: (error: unknown) => void;
+  readonly #refuse: (reason: ExitReason) => void;
+  #waitingIn: Set<Call> | undefined;
+
+  constructor(
+    method: string,
+    args: unknown[],
+    answer: (value: unknown) => void,
+    fail: (error: unknown) => void,
+    refuse: (reason: ExitReason) => void,
+  ) {
+    this.method = method;
+    this.args = args;
+    this.#answer = answer;
+    this.#fail = fail;
+    this.#refuse = refuse;
+  }
+
+  /** The process's requests, which it leaves when it is answered. */
+  waitIn(requests: Set<{ refuse(reason: ExitReason): void }>): void {
+    this.#waitingIn = requests as Set<Call>;
+    this.#waitingIn.add(this);
+  }
+
+  readonly answer = (value: unknown): void => {
+    this.#waitingIn?.delete(this);
+    this.#answer(value);
+  };
+
+  readonly fail = (error: unknown): void => {
+    this.#waitingIn?.delete(this);
+    this.#fail(error);
+  };
+
+  refuse(reason: ExitReason): void {
+    this.#waitingIn?.delete(this);
+    this.#refuse(reason);
+  }
+}
+
+function isCall(message: unknown): message is CallRequest {
+  return message instanceof Call;
+}

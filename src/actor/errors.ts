@@ -1,0 +1,54 @@
+import { BarrelError } from "../base/errors.ts";
+import type { NodeName } from "../wire/node_name.ts";
+
+/** A call got no answer in time. The server may still carry it out; its answer goes nowhere. */
+export class CallTimeoutError extends BarrelError {
+  constructor(target: string, method: string, timeoutMs: number) {
+    super("call_timeout", `${target} did not answer ${method}() within ${timeoutMs} ms`);
+  }
+}
+
+/** There is no such process, or it ended before it answered. */
+export class NoProcessError extends BarrelError {
+  /** Why it ended; `"noproc"` when it was not there. */
+  readonly reason: unknown;
+  constructor(target: string, reason: unknown) {
+    const why = reason === "noproc" ? "there is no such process" : `it ended: ${text(reason)}`;
+    super("no_process", `${target}: ${why}`);
+    this.reason = reason;
+  }
+}
+
+/** The node of the called process cannot be reached, or the link to it broke during the call. */
+export class NodeDownError extends BarrelError {
+  readonly node: NodeName;
+  constructor(node: NodeName, why: string) {
+    super("node_down", `${node} cannot be reached: ${why}`);
+    this.node = node;
+  }
+}
+
+/** The server threw. `name`, `message` and `data` are those of what it threw. */
+export class RemoteError extends BarrelError {
+  /** `data` of the thrown error, or the thrown value where it was no error. */
+  readonly data: unknown;
+  constructor(thrown: unknown) {
+    const isError = thrown instanceof Error;
+    super("remote", isError ? thrown.message : `the server threw ${text(thrown)}`, {
+      cause: thrown,
+    });
+    if (isError) this.name = thrown.name;
+    this.data = isError ? (thrown as { data?: unknown }).data : thrown;
+  }
+}
+
+/** Printable form of an exit reason or of any value. */
+export function text(value: unknown): string {
+  if (typeof value === "string") return value;
+  if (value instanceof Error) return `${value.name}: ${value.message}`;
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    return String(value);
+  }
+}

@@ -1,0 +1,240 @@
+import { ConfigError } from "../base/errors.ts";
+import type { Pid } from "../wire/pid.ts";
+import { ExitSignal } from "./process.ts";
+import type { Self } from "./process.ts";
+import type { ExitReason, SystemMessage } from "./messages.ts";
+
+/** A reply that is given later: return it from a call, resolve it when ready. */
+export interface Deferred<T> {
+  readonly promise: Promise<T>;
+  resolve(value: T | PromiseLike<T>): void;
+  reject(error: unknown): void;
+  /** Marks it for types: the client sees `Promise<T>`. */
+  readonly isDeferred: true;
+}
+
+/** What a server's functions get as their first argument. */
+export interface ServerContext<State> {
+  /** Whatever `init` returned; may be replaced. */
+  state: State;
+  readonly self: Self<unknown>;
+  /** Who calls, where it is a process that said so. */
+  readonly from: Pid | undefined;
+  /** Ends the server after this function has returned. */
+  stop(reason?: ExitReason): void;
+  /** A reply for later: others are served meanwhile. */
+  defer<T>(): Deferred<T>;
+}
+
+// deno-lint-ignore no-explicit-any -- the arguments are the definition's own business
+type AnyFunction<State> = (ctx: ServerContext<State>, ...args: any[]) => unknown;
+
+/** A server: how it starts, what can be asked of it, what it is told. */
+export interface ServerDefinition<
+  State,
+  Args extends unknown[],
+  Calls extends Record<string, AnyFunction<State>>,
+  Casts extends Record<string, AnyFunction<State>>,
+> {
+  /** Makes the state; `start` waits for it, and fails when it throws. */
+  init(ctx: Omit<ServerContext<State>, "state">, ...args: Args): State | Promise<State>;
+  /** Requests with an answer; an error thrown goes to the caller, the server lives on. */
+  calls?: Calls;
+  /** Requests without an answer; an error thrown ends the server. */
+  casts?: Casts;
+  /** Any other message, system messages among them. */
+  info?(ctx: ServerContext<State>, message: unknown): void | Promise<void>;
+  /** Called once when the server ends, except when it is killed. */
+  terminate?(ctx: ServerContext<State>, reason: ExitReason): void | Promise<void>;
+}
+
+/** Any server definition. */
+// deno-lint-ignore no-explicit-any -- stands for every definition
+export type AnyServer = ServerDefinition<any, any, any, any>;
+
+type Result<T> = Awaited<T> extends Deferred<infer R> ? R : Awaited<T>;
+// deno-lint-ignore no-explicit-any -- infers the arguments behind the context
+type ArgumentsOf<F> = F extends (ctx: any, ...args: infer A) => unknown ? A : never;
+// deno-lint-ignore no-explicit-any -- infers the result of any function
+type ResultOf<F> = F extends (...args: any[]) => infer R ? Result<R> : never;
+
+/** The typed client of a server. */
+export type ServerClient<D> = D extends ServerDefinition<
+  // deno-lint-ignore no-explicit-any -- only calls and casts matter here
+  any,
+  // deno-lint-ignore no-explicit-any -- only calls and casts matter here
+  any,
+  infer Calls,
+  infer Casts
+> ?
+    & { [K in keyof Calls]: (...args: ArgumentsOf<Calls[K]>) => Promise<ResultOf<Calls[K]>> }
+    & { [K in keyof Casts]: (...args: ArgumentsOf<Casts[K]>) => void | Promise<void> }
+    & { with(options: CallOptions): ServerClient<D> }
+  : never;
+
+/** The arguments of a server's `init`. */
+export type InitArguments<D> = D extends
+  // deno-lint-ignore no-explicit-any -- only the arguments matter here
+  ServerDefinition<any, infer Args, any, any> ? Args : never;
+
+/** How to call. */
+export interface CallOptions {
+  /** Give up after so long, milliseconds. @default 5_000 */
+  readonly timeoutMs?: number;
+  /** Gives up when aborted; the call fails with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+const RESERVED = ["with", "then"];
+
+/**
+ * Defines a server; types flow from here to its clients when `init` stands first.
+ *
+ * @throws ConfigError when a name is reserved or both a call and a cast
+ */
+export function defineServer<
+  State,
+  Args extends unknown[],
+  Calls extends Record<string, AnyFunction<State>> = Record<never, never>,
+  Casts extends Record<string, AnyFunction<State>> = Record<never, never>,
+>(
+  definition: ServerDefinition<State, Args, Calls, Casts>,
+): ServerDefinition<State, Args, Calls, Casts> {
+  const calls = Object.keys(definition.calls ?? {});
+  const casts = Object.keys(definition.casts ?? {});
+  for (const name of [...calls, ...casts]) {
+    if (RESERVED.includes(name)) throw new ConfigError(name, "this name is reserved on clients");
+    if (calls.includes(name) && casts.includes(name)) {
+      throw new ConfigError(name, "is a call and a cast; a name is one of them");
+    }
+  }
+  return definition;
+}
+
+/** A call in a server's mailbox. `answer` and `refuse` may each be used once. */
+export interface CallRequest {
+  readonly method: string;
+  readonly args: unknown[];
+  readonly from: Pid | undefined;
+  /** Whether the caller has given up: it need not be served. */
+  readonly isCancelled: boolean;
+  answer(value: unknown): void;
+  fail(error: unknown): void;
+}
+
+/** A cast in a server's mailbox. */
+export class CastRequest {
+  readonly method: string;
+  readonly args: unknown[];
+  constructor(method: string, args: unknown[]) {
+    this.method = method;
+    this.args = args;
+  }
+}
+
+/** Serves a definition on a process until it ends: one message after the other. */
+export async function serve(
+  definition: AnyServer,
+  self: Self<unknown>,
+  args: unknown[],
+  isCall: (message: unknown) => message is CallRequest,
+  started: (error?: unknown) => void,
+): Promise<void> {
+  let stopped: { reason: ExitReason } | undefined;
+  let from: Pid | undefined;
+  const ctx: ServerContext<unknown> = {
+    state: undefined,
+    self,
+    get from() {
+      return from;
+    },
+    stop: (reason = "normal") => void (stopped ??= { reason }),
+    defer: makeDeferred,
+  };
+  try {
+    ctx.state = await definition.init(ctx, ...args);
+  } catch (error) {
+    started(error);
+    throw new ExitSignal(error);
+  }
+  started();
+  const finish = async (reason: ExitReason) => {
+    await definition.terminate?.(ctx, reason);
+    return reason;
+  };
+  try {
+    while (stopped === undefined) {
+      const message: unknown = await self.receive() as SystemMessage;
+      if (isCall(message)) {
+        from = message.from;
+        const done = answerCall(definition, ctx, message);
+        // A function that is not asynchronous costs no further turn.
+        if (done !== undefined) await done;
+      } else if (message instanceof CastRequest) {
+        from = undefined;
+        await own(definition.casts, message.method)?.(ctx, ...message.args);
+      } else {
+        from = undefined;
+        await definition.info?.(ctx, message);
+      }
+    }
+  } catch (error) {
+    if (self.signal.aborted) throw error;
+    await finish(error instanceof ExitSignal ? error.reason : error);
+    throw error;
+  }
+  throw new ExitSignal(await finish(stopped.reason));
+}
+
+function answerCall(
+  definition: AnyServer,
+  ctx: ServerContext<unknown>,
+  request: CallRequest,
+): Promise<void> | undefined {
+  if (request.isCancelled) return undefined;
+  const call = own(definition.calls, request.method);
+  if (call === undefined) {
+    request.fail(new TypeError(`the server has no call "${request.method}"`));
+    return undefined;
+  }
+  try {
+    const result: unknown = call(ctx, ...request.args);
+    if (isDeferred(result)) {
+      result.promise.then(request.answer, request.fail);
+      return undefined;
+    }
+    if (result instanceof Promise) {
+      return result.then((value) => {
+        if (isDeferred(value)) value.promise.then(request.answer, request.fail);
+        else request.answer(value);
+      }, request.fail);
+    }
+    request.answer(result);
+  } catch (error) {
+    if (error instanceof ExitSignal) throw error;
+    request.fail(error);
+  }
+  return undefined;
+}
+
+// Own functions only: a peer chooses the name.
+function own(
+  functions: Record<string, AnyFunction<unknown>> | undefined,
+  name: string,
+): AnyFunction<unknown> | undefined {
+  if (functions === undefined || !Object.hasOwn(functions, name)) return undefined;
+  const found = functions[name];
+  return typeof found === "function" ? found : undefined;
+}
+
+function makeDeferred<T>(): Deferred<T> {
+  const { promise, resolve, reject } = Promise.withResolvers<T>();
+  // Nobody may be waiting yet when it fails.
+  promise.catch(() => {});
+  return { promise, resolve, reject, isDeferred: true };
+}
+
+function isDeferred(value: unknown): value is Deferred<unknown> {
+  return typeof value === "object" && value !== null &&
+    (value as { isDeferred?: unknown }).isDeferred === true;
+}

@@ -1,0 +1,117 @@
+import type { Timer } from "../base/clock.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import { Pid } from "../wire/pid.ts";
+import type { Ref } from "../wire/ref.ts";
+import { Mailbox } from "./mailbox.ts";
+import type { ReceiveOptions } from "./mailbox.ts";
+import type { ExitReason, SystemMessage } from "./messages.ts";
+
+/** What a process does: an asynchronous function over its mailbox. When it returns, it ends. */
+export type Behaviour<Msg> = (self: Self<Msg>) => void | Promise<void>;
+
+/** A process as it sees itself. */
+export interface Self<Msg> {
+  readonly pid: Pid<Msg>;
+  /** The node it lives on. */
+  readonly node: NodeName;
+  /** Aborted when the process ends. */
+  readonly signal: AbortSignal;
+  /** Whether exit signals of linked processes arrive as `Exit` messages. */
+  trapExit: boolean;
+  /** The messages, one after the other; ends with the process. */
+  readonly mailbox: AsyncIterable<Msg | SystemMessage>;
+  /** The next message. @throws TimeoutError */
+  receive(options?: ReceiveOptions): Promise<Msg | SystemMessage>;
+  /** The first message that `match` gives a result for: that result. @throws TimeoutError */
+  receive<T>(
+    match: (message: Msg | SystemMessage) => T | undefined,
+    options?: ReceiveOptions,
+  ): Promise<T>;
+  /** Asks for a `Down` when the process ends or cannot be reached. */
+  monitor(target: Pid | string): Ref;
+  /** Ends a monitor; `flush` also removes its `Down` from the mailbox. */
+  demonitor(ref: Ref, options?: { flush?: boolean }): void;
+  /** Asks for a `NodeDown` when the node is declared down. */
+  monitorNode(node: NodeName): void;
+  /** Ties both lives together: when one ends, the other gets an exit signal. */
+  link(pid: Pid): void;
+  unlink(pid: Pid): void;
+  /** Starts a process and links to it in one step. */
+  spawnLink<M>(behaviour: Behaviour<M>): Pid<M>;
+  /** Starts a process and monitors it in one step. */
+  spawnMonitor<M>(behaviour: Behaviour<M>): { pid: Pid<M>; ref: Ref };
+  /** Sends after `ms` milliseconds, unless cancelled or this process has ended. */
+  sendAfter<M>(ms: number, pid: Pid<M>, message: M): Timer;
+  /** Ends this process. Does not return. */
+  exit(reason: ExitReason): never;
+}
+
+/** Thrown by `self.exit`, and into a receive of a process that was killed. */
+export class ExitSignal extends Error {
+  readonly reason: ExitReason;
+  constructor(reason: ExitReason) {
+    super("the process has ended");
+    this.name = "ExitSignal";
+    this.reason = reason;
+  }
+}
+
+/** What the system keeps of a process; empty collections are not made. */
+export class Process {
+  readonly pid: Pid;
+  readonly mailbox: Mailbox;
+  /** Local name. */
+  name: string | undefined;
+  trapExit = false;
+  isAlive = true;
+  /** Takes calls and casts; raw processes do not. */
+  isServer = false;
+  /** Monitors of others on this process, by the watcher's key. */
+  watchers: Map<string, Watcher> | undefined;
+  /** Monitors of this process on others, by reference id. */
+  monitors: Map<number, Monitor> | undefined;
+  /** Linked processes, by `toString` and epoch. */
+  links: Map<string, Pid> | undefined;
+  nodes: Set<NodeName> | undefined;
+  /** Requests that it has not answered; refused when it ends. */
+  requests: Set<{ refuse(reason: ExitReason): void }> | undefined;
+  timers: Set<Timer> | undefined;
+  #abort: AbortController | undefined;
+
+  constructor(pid: Pid, mailbox: Mailbox) {
+    this.pid = pid;
+    this.mailbox = mailbox;
+  }
+
+  /** Made when first asked for. */
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    if (!this.isAlive) this.#abort.abort();
+    return this.#abort.signal;
+  }
+
+  /** Aborts the signal, when somebody has asked for it. */
+  abort(): void {
+    this.#abort?.abort();
+  }
+}
+
+/** Who is told when a process ends. */
+export interface Watcher {
+  /** The watching process of this node, or the watching node with its own number. */
+  readonly local: Process | undefined;
+  readonly node: NodeName;
+  readonly epoch: number;
+  readonly ref: number;
+}
+
+/** A monitor as its owner sees it. */
+export interface Monitor {
+  readonly ref: Ref;
+  /** What `Down` names. */
+  readonly target: Pid | string;
+  /** The process, once it is known. */
+  readonly node: NodeName;
+  readonly epoch: number;
+  readonly id: number;
+}

@@ -1,0 +1,58 @@
+/**
+ * The heads of actors' frames, packed by hand: processes are small numbers relative to the two
+ * nodes of the link. What follows the head is a CBOR message.
+ */
+import { fromUtf8, utf8 } from "../base/bytes.ts";
+import type { Bytes } from "../base/bytes.ts";
+import { ProtocolError } from "../base/errors.ts";
+import { MAX_NAME_BYTES } from "../wire/limits.ts";
+import { ByteReader, writeVarint } from "../wire/varint.ts";
+
+/** How a call ended, in a REPLY. */
+export const ReplyStatus = {
+  /** The payload is the result. */
+  OK: 0,
+  /** The payload is what the server threw. */
+  THREW: 1,
+  /** The payload is the reason for which there is no process any more. */
+  NO_PROCESS: 2,
+} as const;
+
+const scratch = new Uint8Array(512);
+
+/** Packs numbers; valid until the next call. */
+export function packNumbers(...numbers: readonly number[]): Uint8Array {
+  let offset = 0;
+  for (const number of numbers) offset = writeVarint(scratch, offset, number);
+  return scratch.subarray(0, offset);
+}
+
+/** Packs numbers and a name; valid until the next call. */
+export function packNamed(name: string, ...numbers: readonly number[]): Uint8Array {
+  const bytes = utf8(name);
+  let offset = 0;
+  for (const number of numbers) offset = writeVarint(scratch, offset, number);
+  offset = writeVarint(scratch, offset, bytes.length);
+  scratch.set(bytes, offset);
+  return scratch.subarray(0, offset + bytes.length);
+}
+
+/** Whether a name fits into a frame. */
+export function isName(name: string): boolean {
+  return name.length > 0 && name.isWellFormed() && utf8(name).length <= MAX_NAME_BYTES;
+}
+
+/** Reads a name of at most {@link MAX_NAME_BYTES}. @throws ProtocolError `bad_signal` */
+export function readName(reader: ByteReader): string {
+  try {
+    return fromUtf8(reader.block(MAX_NAME_BYTES));
+  } catch (error) {
+    throw new ProtocolError("bad_signal", "a name that is too long or no text", { cause: error });
+  }
+}
+
+/** A cursor over a signal. */
+export function readerOf(body: Bytes): ByteReader {
+  return new ByteReader(body);
+}
+
