@@ -13,6 +13,11 @@ export interface Deferred<T> {
   readonly isDeferred: true;
 }
 
+/** What `init` gets as its first argument: there is no state yet. */
+export interface InitContext {
+  readonly self: Self<unknown>;
+}
+
 /** What a server's functions get as their first argument. */
 export interface ServerContext<State> {
   /** Whatever `init` returned; may be replaced. */
@@ -33,15 +38,15 @@ type AnyFunction<State> = (ctx: ServerContext<State>, ...args: any[]) => unknown
 export interface ServerDefinition<
   State,
   Args extends unknown[],
-  Calls extends Record<string, AnyFunction<State>>,
-  Casts extends Record<string, AnyFunction<State>>,
+  Calls,
+  Casts,
 > {
   /** Makes the state; `start` waits for it, and fails when it throws. */
-  init(ctx: Omit<ServerContext<State>, "state">, ...args: Args): State | Promise<State>;
+  init: (ctx: InitContext, ...args: Args) => State | Promise<State>;
   /** Requests with an answer; an error thrown goes to the caller, the server lives on. */
-  calls?: Calls;
+  calls?: Calls & Record<string, AnyFunction<State>>;
   /** Requests without an answer; an error thrown ends the server. */
-  casts?: Casts;
+  casts?: Casts & Record<string, AnyFunction<State>>;
   /** Any other message, system messages among them. */
   info?(ctx: ServerContext<State>, message: unknown): void | Promise<void>;
   /** Called once when the server ends, except when it is killed. */
@@ -95,8 +100,8 @@ const RESERVED = ["with", "then"];
 export function defineServer<
   State,
   Args extends unknown[],
-  Calls extends Record<string, AnyFunction<State>> = Record<never, never>,
-  Casts extends Record<string, AnyFunction<State>> = Record<never, never>,
+  Calls = Record<never, never>,
+  Casts = Record<never, never>,
 >(
   definition: ServerDefinition<State, Args, Calls, Casts>,
 ): ServerDefinition<State, Args, Calls, Casts> {

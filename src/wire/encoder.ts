@@ -54,6 +54,7 @@ export class MessageEncoder {
     this.#path.length = 0;
     this.#ends = ends;
     this.#write(value, 0);
+    if (this.#length > this.#maxBytes) throw this.#tooLarge();
     return this.#buffer.subarray(0, this.#length);
   }
 

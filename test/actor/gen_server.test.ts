@@ -1,0 +1,179 @@
+import assert from "node:assert/strict";
+import { ConfigError } from "../../src/base/errors.ts";
+import { packNamed } from "../../src/actor/signals.ts";
+import {
+  CallTimeoutError,
+  NodeDownError,
+  NoProcessError,
+  RemoteError,
+} from "../../src/actor/errors.ts";
+import { defineServer } from "../../src/actor/gen_server.ts";
+import { concat } from "../../src/base/bytes.ts";
+import { FrameType } from "../../src/wire/frame_types.ts";
+import { test } from "../harness.ts";
+import { actorNetwork } from "./network.ts";
+
+const Counter = defineServer({
+  init: (_ctx, start: number) => ({ n: start, told: [] as unknown[] }),
+  calls: {
+    add: (ctx, by: number) => (ctx.state.n += by),
+    get: (ctx) => ctx.state.n,
+    told: (ctx) => ctx.state.told,
+    slow: async (_ctx, ms: number) => {
+      await new Promise((resolve) => setTimeout(resolve, ms));
+      return "done";
+    },
+    later: (ctx, value: string) => {
+      const deferred = ctx.defer<string>();
+      setTimeout(() => deferred.resolve(value), 5);
+      return deferred;
+    },
+    fail: () => {
+      throw Object.assign(new RangeError("no such thing"), { data: { code: 7 } });
+    },
+    unsendable: () => () => {},
+    stop: (ctx) => {
+      ctx.stop("enough");
+      return "stopping";
+    },
+    hang: () => new Promise<never>(() => {}),
+  },
+  casts: {
+    reset: (ctx) => {
+      ctx.state.n = 0;
+    },
+  },
+  info: (ctx, message) => {
+    ctx.state.told.push(message);
+  },
+});
+
+test("a typed client calls and casts, here and on another node", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  for (const where of [a, b]) {
+    const pid = await where.calls.start(Counter, [5]);
+    const counter = a.calls.client(Counter, pid);
+    const sum: number = await counter.add(3);
+    assert.equal(sum, 8);
+    void counter.reset();
+    assert.equal(await counter.get(), 0);
+    const later: string = await counter.later("in time");
+    assert.equal(later, "in time");
+    void a.system.send(pid, { hello: 1 });
+    assert.deepEqual(await counter.told(), [{ hello: 1 }]);
+  }
+});
+
+test("what the server throws reaches the caller with name, message and data", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  const counter = a.calls.client(Counter, await b.calls.start(Counter, [0]));
+  const error = await counter.fail().catch((thrown: unknown) => thrown) as RemoteError;
+  assert.ok(error instanceof RemoteError);
+  assert.deepEqual([error.name, error.message, error.data], [
+    "RangeError",
+    "no such thing",
+    { code: 7 },
+  ]);
+  await assert.rejects(counter.unsendable(), /the result cannot be sent/);
+  assert.equal(await counter.get(), 0, "the server lives on");
+});
+
+test("a call that times out fails by name, and its late reply goes nowhere", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  for (const where of [a, b]) {
+    const counter = a.calls.client(Counter, await where.calls.start(Counter, [0]));
+    await assert.rejects(counter.with({ timeoutMs: 5 }).slow(20), CallTimeoutError);
+    const abort = new AbortController();
+    const call = counter.with({ signal: abort.signal }).slow(20);
+    abort.abort(new Error("changed my mind"));
+    await assert.rejects(call, /changed my mind/);
+    assert.equal(await counter.get(), 0);
+  }
+});
+
+test("calls to nobody, to a server that ends and over a lost link fail by name", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  for (const where of [a, b]) {
+    const pid = await where.calls.start(Counter, [0]);
+    const counter = a.calls.client(Counter, pid);
+    const hanging = counter.hang();
+    const waiting = counter.get();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    a.system.exit(pid, "kill");
+    for (const call of [hanging, waiting]) {
+      await assert.rejects(
+        call,
+        (error) => error instanceof NoProcessError && error.reason === "killed",
+      );
+    }
+    await assert.rejects(
+      counter.get(),
+      (error) => error instanceof NoProcessError && error.reason === "noproc",
+    );
+  }
+  await assert.rejects(a.calls.client(Counter, "nobody").get(), NoProcessError);
+  const counter = a.calls.client(Counter, await b.calls.start(Counter, [0]));
+  const hanging = counter.hang();
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  network.cut(a, b);
+  await assert.rejects(hanging, NodeDownError);
+});
+
+test("a server stops with its reason after it has answered", async () => {
+  const { calls, system } = actorNetwork().node("a@x");
+  const pid = await calls.start(Counter, [0]);
+  const reason = new Promise((resolve) =>
+    system.exitListeners.add((ended, why) => void (ended.equals(pid) && resolve(why)))
+  );
+  assert.equal(await calls.client(Counter, pid).stop(), "stopping");
+  assert.equal(await reason, "enough");
+});
+
+test("start fails with what init throws", async () => {
+  const { calls, system } = actorNetwork().node("a@x");
+  const Broken = defineServer({
+    init: () => {
+      throw new RangeError("cannot start");
+    },
+  });
+  const ended = new Promise<void>((resolve) => system.exitListeners.add(() => resolve()));
+  await assert.rejects(calls.start(Broken, []), /cannot start/);
+  await ended;
+  assert.equal(system.list().length, 0);
+});
+
+test("a definition with a reserved or doubled name is refused", () => {
+  const init = () => 0;
+  assert.throws(() => defineServer({ init, calls: { then: () => 0 } }), ConfigError);
+  assert.throws(() => defineServer({ init, casts: { with: () => {} } }), ConfigError);
+  assert.throws(
+    () => defineServer({ init, calls: { x: () => 0 }, casts: { x: () => {} } }),
+    ConfigError,
+  );
+});
+
+test("a peer can call own functions only, and broken frames never get through", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  const pid = await b.calls.start(Counter, [1]);
+  const Liar = defineServer({ init: () => 0, calls: { valueOf: () => 1, toString: () => "" } });
+  const client = a.calls.client(Liar, pid);
+  await assert.rejects(client.valueOf(), /no call "valueOf"/);
+  await assert.rejects(client.toString(), /no call "toString"/);
+  // Every prefix and every single changed byte of a good frame.
+  const good = concat([packNamed("add", pid.id, 0), a.system.encode([1], "b@x", 1)]);
+  for (let i = 0; i < good.length; i++) {
+    for (const body of [good.slice(0, i), good.with(i, (good[i] as number) ^ 0x80)]) {
+      try {
+        network.inject(a, b, FrameType.CALL, new Uint8Array(body));
+      } catch (error) {
+        assert.equal((error as { code?: string }).code, "protocol");
+      }
+    }
+  }
+  assert.equal(typeof await a.calls.client(Counter, pid).get(), "number");
+});
