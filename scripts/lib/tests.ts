@@ -123,6 +123,7 @@ function withoutPassed(output: string): string {
   return output
     .replace(/^(?:✔|﹣|ℹ|\(pass\)|\(skip\)) .*\n/gm, "")
     .replace(/^.* \.\.\. (?:ok|ignored)\b.*\n/gm, "")
+    .replace(/^Stack backtrace:\n +0: <unknown>\n/gm, "")
     .replace(/\n{3,}/g, "\n\n");
 }
 
