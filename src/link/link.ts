@@ -55,6 +55,8 @@ export class Link {
   readonly connection: Connection;
   /** Frames received and sent for rooms above: tells whether it is in use, without a clock. */
   activity = 0;
+  /** Frames received in all, answers to pings among them: unchanged means that the peer is silent. */
+  heard = 0;
 
   readonly #owner: LinkOwner;
   readonly #options: LinkOptions;
@@ -251,11 +253,13 @@ export class Link {
   }
 
   #onData(type: number, body: Bytes): void {
+    this.heard++;
     this.activity++;
     this.#owner.onFrame(this, type, body);
   }
 
   #onControl(type: number, body: Bytes): void {
+    this.heard++;
     switch (type) {
       case FrameType.PING:
         return this.#control.send(0, FrameType.PONG, body.subarray(0, 8), EMPTY);

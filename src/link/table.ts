@@ -73,8 +73,8 @@ export interface LinkTable extends Links {
   list(): LinkInfo[];
   /** The round trip over the control pipe. @throws TimeoutError, ClosedError without a link */
   ping(name: NodeName, timeoutMs: number): Promise<number>;
-  /** How many frames came and went on the link to `name`: unchanged means silence. */
-  activity(name: NodeName): number | undefined;
+  /** How many frames have come over the link to `name`: unchanged means silence. */
+  heard(name: NodeName): number | undefined;
   /** Ends the link to a peer that breaks the rules or does not read. */
   expel(name: NodeName, reason: LinkDownReason, text: string): void;
   /** Says goodbye to everybody and waits. */
@@ -536,7 +536,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       if (link === undefined) throw new ClosedError(`there is no link to ${name}`);
       return await link.ping(timeoutMs);
     },
-    activity: (name) => entries.get(name)?.link?.activity,
+    heard: (name) => entries.get(name)?.link?.heard,
     expel: (name, reason, text) => entries.get(name)?.link?.abort(reason, text),
     async close() {
       if (isClosed) return;

@@ -1,0 +1,249 @@
+/** Runs a {@link Roster}: rows of the replicated store, probes, pings and timers. */
+import type { Bytes } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
+import { Emitter } from "../base/events.ts";
+import type { EventSource } from "../base/events.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Random } from "../base/random.ts";
+import type { Links } from "../link/ports.ts";
+import type { Meter } from "../metrics/meter.ts";
+import type { Replication, Store } from "../replica/driver.ts";
+import type { Change } from "../replica/store_state.ts";
+import { FrameType } from "../wire/frame_types.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import {
+  ACCUSATION_PREFIX,
+  decodeAccusation,
+  decodeProbeRequest,
+  decodeRecord,
+  encodeAccusation,
+  encodeProbeRequest,
+  encodeRecord,
+  SELF_KEY,
+  validateRow,
+} from "./messages.ts";
+import type { LivenessOptions } from "./options.ts";
+import { Roster, TICK_MS } from "./roster.ts";
+import type { Member, RosterChange, RosterEffect, RosterEvent } from "./roster.ts";
+
+/** What the roster needs of the node. */
+export interface RosterDriverOptions {
+  readonly links: Pick<Links, "self" | "on" | "peers" | "peer" | "channel" | "connect" | "disconnect">;
+  readonly replication: Pick<Replication, "createStore">;
+  readonly liveness: LivenessOptions;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly meter: Meter;
+  /** Whether this node has no disk. */
+  readonly ephemeral: boolean;
+  /** Frames that have come from a peer so far; `undefined` without a link. */
+  readonly heard: (peer: NodeName) => number | undefined;
+  readonly ping: (peer: NodeName, timeoutMs: number) => Promise<number>;
+  /** Whether the host says that nothing is bound there. */
+  readonly probeHost: (address: string, timeoutMs: number) => Promise<"refused" | "unknown">;
+  readonly isAcceptable: (name: NodeName, publicKey: Bytes) => boolean;
+  /** A life was declared over, was not, or is forgotten: other stores follow. */
+  readonly onLife: (what: "retire" | "restore" | "forget", member: Member) => void;
+}
+
+/** Who is in the cluster. */
+export interface RosterDriver extends EventSource<RosterChange> {
+  /** Members that are not down, without ourselves. */
+  members(): Member[];
+  member(name: NodeName): Member | undefined;
+  /** The name that a key speaks for. */
+  nameOf(publicKey: Uint8Array): NodeName | undefined;
+  neighbourUp(peer: NodeName): void;
+  neighbourDown(peer: NodeName): void;
+  /** Tells everybody that we leave; settles when it is published. */
+  leave(): Promise<void>;
+  /** Declares a node down by an operator's word. */
+  forget(name: NodeName): void;
+  close(): void;
+}
+
+const PROBE_HOST_MS = 400;
+const PROBE_PING_MS = 2_000;
+
+/** Starts the roster; our own record is published at once. */
+export function createRoster(options: RosterDriverOptions): RosterDriver {
+  const { links, clock, logger, meter, random } = options;
+  const { self } = links;
+  const emitter = new Emitter<RosterChange>((error) => {
+    logger.log("error", `a listener of the roster threw: ${messageOf(error)}`);
+  });
+  const names = new Map<string, NodeName>();
+  const machine = new Roster({
+    self,
+    liveness: options.liveness,
+    random,
+    isAcceptable: options.isAcceptable,
+  });
+  const lastHeard = new Map<NodeName, number>();
+  const probing = new Set<NodeName>();
+  let isClosed = false;
+
+  const feed = (event: RosterEvent) => {
+    if (isClosed) return;
+    for (const effect of machine.handle(event, clock.now())) carryOut(effect);
+  };
+
+  const onChange = ({ type, row }: Change) => {
+    const { author, epoch, key, value } = row;
+    const isThere = type === "put" || type === "restored";
+    if (key === SELF_KEY) {
+      if (isThere) readRecord(author, epoch, value);
+    } else if (isThere) {
+      feed({ type: "accusation", author, accusation: decodeAccusation(key, value) });
+    } else {
+      feed({ type: "withdrawn", author, target: key.slice(ACCUSATION_PREFIX.length) });
+    }
+  };
+
+  const readRecord = (author: Bytes, epoch: number, value: Bytes) => {
+    const record = decodeRecord(value);
+    if (record.name !== self.name && options.isAcceptable(record.name, author)) {
+      names.set(idOf(author), record.name);
+    }
+    feed({ type: "record", author, epoch, record });
+  };
+
+  const store: Store = options.replication.createStore({
+    name: "roster",
+    validate: validateRow,
+    onChange,
+  });
+  names.set(idOf(self.publicKey), self.name);
+
+  const publish = (incarnation: number, left: boolean) => {
+    const { name, addresses } = self;
+    const record = { name, incarnation, addresses, ephemeral: options.ephemeral, left };
+    store.put(SELF_KEY, encodeRecord(record));
+  };
+
+  const carryOut = (effect: RosterEffect): void => {
+    switch (effect.type) {
+      case "publish":
+        return publish(effect.incarnation, effect.left);
+      case "accuse": {
+        const { accusation } = effect;
+        meter.count("barrel_accusations_total", { evidence: accusation.evidence });
+        return store.put(ACCUSATION_PREFIX + accusation.target, encodeAccusation(accusation));
+      }
+      case "withdraw":
+        return void store.remove(ACCUSATION_PREFIX + effect.target);
+      case "ping":
+        return void options.ping(effect.peer, PROBE_PING_MS).catch(() => {});
+      case "probe":
+        return void probe(effect.member, effect.connect);
+      case "askProbe":
+        return channel.send(effect.to, encodeProbeRequest(effect.request));
+      case "emit":
+        return tell(effect.change);
+      default:
+        return life(effect.type, effect.member);
+    }
+  };
+
+  const tell = (change: RosterChange) => {
+    meter.count("barrel_members_changed_total", { type: change.type });
+    logger.log("info", `${change.type}: ${change.node}`, { ...change });
+    emitter.emit(change);
+  };
+
+  const life = (what: "retire" | "restore" | "forget", member: Member) => {
+    options.onLife(what, member);
+    if (what === "retire") {
+      // Another key may have claimed the name meanwhile: a node without a disk that came back.
+      clock.nextTurn(() => rereadRecordsOf(member.name));
+    } else if (what === "forget") {
+      names.delete(idOf(member.publicKey));
+      store.retire(member.publicKey, member.epoch);
+      store.forget(member.publicKey, member.epoch);
+    }
+  };
+
+  const rereadRecordsOf = (name: NodeName) => {
+    if (isClosed) return;
+    for (const { author, epoch, value } of store.rows(SELF_KEY)) {
+      if (decodeRecord(value).name === name) readRecord(author, epoch, value);
+    }
+  };
+
+  // First the cheap question to its host, then a real connection and an answer over it.
+  const probe = async (member: Member, connect: boolean) => {
+    const { name, addresses } = member;
+    if (probing.has(name)) return;
+    probing.add(name);
+    try {
+      const hasLink = links.peer(name) !== undefined;
+      const answers = await Promise.all(
+        addresses.slice(0, 2).map((address) => options.probeHost(address, PROBE_HOST_MS)),
+      );
+      if (answers.length > 0 && answers.every((answer) => answer === "refused")) {
+        return feed({ type: "probed", peer: name, result: "refused" });
+      }
+      if (!connect || (addresses.length === 0 && !hasLink)) return;
+      const peer = await links.connect(name);
+      await options.ping(name, PROBE_PING_MS);
+      if (peer.epoch === member.epoch) feed({ type: "probed", peer: name, result: "alive" });
+    } catch {
+      if (connect) feed({ type: "probed", peer: name, result: "silent" });
+    } finally {
+      probing.delete(name);
+    }
+  };
+
+  const channel = links.channel(FrameType.LIVENESS);
+  channel.onFrame = (body) => feed({ type: "probeRequest", request: decodeProbeRequest(body) });
+
+  const offLinks = links.on((event) => {
+    const { peer } = event;
+    if (event.type === "linkUp") feed({ type: "linkUp", peer });
+    else feed({ type: "linkDown", peer, reason: event.reason });
+  });
+
+  const tick = () => {
+    if (isClosed) return;
+    const heard: NodeName[] = [];
+    for (const { name } of links.peers()) {
+      const count = options.heard(name) ?? 0;
+      if (lastHeard.get(name) === count) continue;
+      lastHeard.set(name, count);
+      heard.push(name);
+    }
+    for (const name of lastHeard.keys()) if (links.peer(name) === undefined) lastHeard.delete(name);
+    feed({ type: "tick", heard });
+    clock.after(TICK_MS, tick);
+  };
+
+  publish(0, false);
+  clock.after(TICK_MS, tick);
+
+  return {
+    on: (listener) => emitter.on(listener),
+    events: (eventsOptions) => emitter.events(eventsOptions),
+    members: () => machine.members(),
+    member: (name) => machine.member(name),
+    nameOf: (publicKey) => names.get(idOf(publicKey)),
+    neighbourUp: (peer) => feed({ type: "neighbourUp", peer }),
+    neighbourDown: (peer) => feed({ type: "neighbourDown", peer }),
+    async leave() {
+      feed({ type: "leave" });
+      await store.flushed();
+    },
+    forget: (node) => feed({ type: "forget", node }),
+    close() {
+      isClosed = true;
+      offLinks();
+      emitter.close();
+    },
+  };
+}
+
+
+function idOf(publicKey: Uint8Array): string {
+  return String.fromCharCode(...publicKey);
+}

@@ -1,0 +1,140 @@
+/** What the roster writes into its store and sends to peers, packed by hand. */
+import { fromUtf8, utf8 } from "../base/bytes.ts";
+import type { Bytes } from "../base/bytes.ts";
+import { ProtocolError } from "../base/errors.ts";
+import { ByteWriter } from "../wire/byte_writer.ts";
+import { MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_NODE_NAME_BYTES } from "../wire/limits.ts";
+import { nodeName } from "../wire/node_name.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import { ByteReader } from "../wire/varint.ts";
+
+/** Key of the row in which a node tells of itself. */
+export const SELF_KEY = "self";
+/** Key of an accusation: this and the name of the accused. */
+export const ACCUSATION_PREFIX = "accuse:";
+
+/** What a node says of itself. */
+export interface MemberRecord {
+  readonly name: NodeName;
+  /** Grows when the node refutes an accusation. */
+  readonly incarnation: number;
+  readonly addresses: readonly string[];
+  /** It has no disk: its key ends with it. */
+  readonly ephemeral: boolean;
+  /** It is leaving the cluster. */
+  readonly left: boolean;
+}
+
+/** On what an accusation rests: the host refused, or nothing came back. */
+export type Evidence = "refused" | "silent";
+
+/** One life of a node that somebody believes to be over. */
+export interface Accusation {
+  readonly target: NodeName;
+  readonly epoch: number;
+  readonly incarnation: number;
+  readonly evidence: Evidence;
+}
+
+/** What peers send each other: a request to look at a node. */
+export interface ProbeRequest {
+  readonly target: NodeName;
+  readonly epoch: number;
+}
+
+/** The bytes of a record. */
+export function encodeRecord(record: MemberRecord): Bytes {
+  const writer = new ByteWriter(128);
+  writer.byte((record.ephemeral ? 1 : 0) | (record.left ? 2 : 0));
+  writer.block(utf8(record.name));
+  writer.varint(record.incarnation);
+  writer.varint(record.addresses.length);
+  for (const address of record.addresses) writer.block(utf8(address));
+  return writer.finish();
+}
+
+/** Reads a record. @throws ProtocolError */
+export function decodeRecord(bytes: Bytes): MemberRecord {
+  const reader = new ByteReader(bytes);
+  const flags = reader.byte();
+  const name = nodeName(text(reader, MAX_NODE_NAME_BYTES));
+  const incarnation = reader.varint();
+  const count = reader.varint();
+  if (flags > 3 || count > MAX_ADDRESSES) throw malformed("a member record");
+  const addresses = Array.from({ length: count }, () => text(reader, MAX_ADDRESS_BYTES));
+  end(reader);
+  return {
+    name,
+    incarnation,
+    addresses,
+    ephemeral: (flags & 1) !== 0,
+    left: (flags & 2) !== 0,
+  };
+}
+
+/** The bytes of an accusation; the target stands in the row's key. */
+export function encodeAccusation(accusation: Accusation): Bytes {
+  const writer = new ByteWriter(24);
+  writer.byte(accusation.evidence === "refused" ? 1 : 0);
+  writer.varint(accusation.epoch);
+  writer.varint(accusation.incarnation);
+  return writer.finish();
+}
+
+/** Reads an accusation. @throws ProtocolError */
+export function decodeAccusation(key: string, bytes: Bytes): Accusation {
+  const reader = new ByteReader(bytes);
+  const target = nodeName(key.slice(ACCUSATION_PREFIX.length));
+  const evidence = reader.byte();
+  const epoch = reader.varint();
+  const incarnation = reader.varint();
+  end(reader);
+  if (evidence > 1) throw malformed("an accusation");
+  return { target, epoch, incarnation, evidence: evidence === 1 ? "refused" : "silent" };
+}
+
+/** The bytes of a request to probe. */
+export function encodeProbeRequest(request: ProbeRequest): Bytes {
+  const writer = new ByteWriter(64);
+  writer.block(utf8(request.target));
+  writer.varint(request.epoch);
+  return writer.finish();
+}
+
+/** Reads a request to probe. @throws ProtocolError */
+export function decodeProbeRequest(bytes: Bytes): ProbeRequest {
+  const reader = new ByteReader(bytes);
+  const target = nodeName(text(reader, MAX_NODE_NAME_BYTES));
+  const epoch = reader.varint();
+  end(reader);
+  return { target, epoch };
+}
+
+/** What is wrong with a row of the roster's store, if anything. */
+export function validateRow(key: string, value: Bytes): string | undefined {
+  try {
+    if (key === SELF_KEY) decodeRecord(value);
+    else if (key.startsWith(ACCUSATION_PREFIX)) decodeAccusation(key, value);
+    else return "unknown_key";
+    return undefined;
+  } catch {
+    return "malformed";
+  }
+}
+
+function text(reader: ByteReader, maxBytes: number): string {
+  const bytes = reader.block(maxBytes);
+  try {
+    return fromUtf8(bytes);
+  } catch {
+    throw malformed("a text");
+  }
+}
+
+function end(reader: ByteReader): void {
+  if (reader.remaining > 0) throw malformed("bytes behind the end of a message");
+}
+
+function malformed(what: string): ProtocolError {
+  return new ProtocolError("malformed", `${what} does not follow the protocol`);
+}

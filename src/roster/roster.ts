@@ -1,0 +1,522 @@
+/**
+ * The roster: who is in the cluster, and who of them is alive. A pure machine.
+ *
+ * Three things are never mixed: that a link ended says nothing; *unreachable* means that somebody
+ * accuses the node and it may yet refute; *down* is a verdict on one life of it. A verdict needs
+ * min(2, other reachable members) accusers, or the node's own word that it leaves, or its next
+ * life. Each node is watched by its neighbours in the overlay, and now and then by a random
+ * member; suspicion asks further members to look for themselves (SWIM, Das et al., DSN 2002).
+ *
+ * Facts travel as rows of a replicated store that their authors sign, so that whoever comes late
+ * sees the same and comes to the same verdict.
+ */
+import { encodeHex } from "@std/encoding/hex";
+import type { Bytes } from "../base/bytes.ts";
+import { equalBytes } from "../base/bytes.ts";
+import { sample } from "../base/random.ts";
+import type { Random } from "../base/random.ts";
+import type { LinkDownReason, PeerIdentity } from "../link/ports.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import type { Accusation, Evidence, MemberRecord, ProbeRequest } from "./messages.ts";
+import type { LivenessOptions } from "./options.ts";
+
+/** How a member stands. */
+export type MemberStatus = "alive" | "unreachable" | "down";
+
+/** One member of the cluster. */
+export interface Member {
+  readonly name: NodeName;
+  readonly publicKey: Bytes;
+  readonly epoch: number;
+  readonly incarnation: number;
+  readonly addresses: readonly string[];
+  readonly ephemeral: boolean;
+  readonly status: MemberStatus;
+}
+
+/** What the world learns: each transition once. */
+export type RosterChange =
+  | { readonly type: "nodeUp"; readonly node: NodeName }
+  | { readonly type: "nodeUnreachable"; readonly node: NodeName }
+  | { readonly type: "nodeDown"; readonly node: NodeName; readonly reason: DownReason };
+
+/** Why a node was declared down. */
+export type DownReason = "unreachable" | "left" | "restarted" | "forgotten";
+
+/** What happens to the machine. */
+export type RosterEvent =
+  /** A node's row about itself. */
+  | { readonly type: "record"; readonly author: Bytes; readonly epoch: number; readonly record: MemberRecord }
+  | { readonly type: "accusation"; readonly author: Bytes; readonly accusation: Accusation }
+  | { readonly type: "withdrawn"; readonly author: Bytes; readonly target: NodeName }
+  | { readonly type: "neighbourUp" | "neighbourDown"; readonly peer: NodeName }
+  | { readonly type: "linkUp"; readonly peer: PeerIdentity }
+  | { readonly type: "linkDown"; readonly peer: PeerIdentity; readonly reason: LinkDownReason }
+  | { readonly type: "probed"; readonly peer: NodeName; readonly result: "alive" | Evidence }
+  | { readonly type: "probeRequest"; readonly request: ProbeRequest }
+  /** `heard`: peers from which anything has come since the last tick. */
+  | { readonly type: "tick"; readonly heard: readonly NodeName[] }
+  | { readonly type: "leave" }
+  /** An operator's word: the node is gone. */
+  | { readonly type: "forget"; readonly node: NodeName };
+
+/** What the driver is to do. */
+export type RosterEffect =
+  | { readonly type: "publish"; readonly incarnation: number; readonly left: boolean }
+  | { readonly type: "accuse"; readonly accusation: Accusation }
+  | { readonly type: "withdraw"; readonly target: NodeName }
+  /** Make the peer say something. */
+  | { readonly type: "ping"; readonly peer: NodeName }
+  /** Find out whether it lives; answer `probed`. `connect`: not only whether its host refuses. */
+  | { readonly type: "probe"; readonly member: Member; readonly connect: boolean }
+  | { readonly type: "askProbe"; readonly to: NodeName; readonly request: ProbeRequest }
+  | { readonly type: "emit"; readonly change: RosterChange }
+  /** The rows of this life are to be hidden, shown again or dropped. */
+  | { readonly type: "retire" | "restore" | "forget"; readonly member: Member };
+
+interface MemberState {
+  name: NodeName;
+  publicKey: Bytes;
+  epoch: number;
+  incarnation: number;
+  addresses: readonly string[];
+  ephemeral: boolean;
+  status: MemberStatus;
+  downAt: number;
+}
+
+interface Watch {
+  lastHeard: number;
+  suspectedAt: number | undefined;
+  probedAt: number;
+  /** Its host said that nothing is there. */
+  refused: boolean;
+}
+
+/** What the machine is made of. */
+export interface RosterOptions {
+  readonly self: PeerIdentity;
+  readonly liveness: LivenessOptions;
+  readonly random: Random;
+  /** Whether this key may speak for this name: false when another one is pinned. */
+  readonly isAcceptable: (name: NodeName, publicKey: Bytes) => boolean;
+}
+
+/** Ticks are this far apart, milliseconds; a later one means that we were stalled ourselves. */
+export const TICK_MS = 500;
+const LATE_TICK_MS = 2 * TICK_MS;
+/** A neighbour that is silent for so long is asked to say something, milliseconds. */
+const PING_AFTER_MS = 1_000;
+/** A neighbour that did not answer for so long is looked for at its host, milliseconds. */
+const PROBE_AFTER_MS = 2_000;
+const PROBE_EVERY_MS = 1_000;
+/** Members that are asked to look for themselves. */
+const ASKED = 3;
+/** A random member is probed so often, milliseconds. */
+const RANDOM_PROBE_MS = 10_000;
+/** From this size on a cluster may hold a verdict back, as it may be cut in two. */
+const BRAKE_FROM = 8;
+/** Members kept at most: nobody may fill memory with made-up ones. */
+const MAX_MEMBERS = 100_000;
+
+/** See the module. */
+export class Roster {
+  readonly #options: RosterOptions;
+  readonly #members = new Map<NodeName, MemberState>();
+  /** By accused, then by the accuser's key. */
+  readonly #accusations = new Map<NodeName, Map<string, Accusation>>();
+  readonly #ours = new Map<NodeName, Accusation>();
+  readonly #neighbours = new Set<NodeName>();
+  readonly #watches = new Map<NodeName, Watch>();
+  readonly #selfKey: string;
+  #incarnation = 0;
+  #hasLeft = false;
+  #lastTick: number | undefined;
+  #nextRandomProbe = RANDOM_PROBE_MS;
+  #heldSince: number | undefined;
+
+  constructor(options: RosterOptions) {
+    this.#options = options;
+    this.#selfKey = encodeHex(options.self.publicKey);
+  }
+
+  /** Every member known that is not down, ourselves not among them. */
+  members(): Member[] {
+    return [...this.#members.values()].filter((member) => member.status !== "down");
+  }
+
+  /** One member, whatever its state. */
+  member(name: NodeName): Member | undefined {
+    return this.#members.get(name);
+  }
+
+  /** Takes one event. */
+  handle(event: RosterEvent, now: number): RosterEffect[] {
+    const effects: RosterEffect[] = [];
+    switch (event.type) {
+      case "record":
+        this.#record(event.author, event.epoch, event.record, now, effects);
+        break;
+      case "accusation":
+        this.#accused(event.author, event.accusation, now, effects);
+        break;
+      case "withdrawn":
+        this.#accusations.get(event.target)?.delete(encodeHex(event.author));
+        this.#judge(event.target, now, effects);
+        break;
+      case "neighbourUp":
+        this.#neighbours.add(event.peer);
+        this.#watch(event.peer, now);
+        break;
+      case "neighbourDown":
+        this.#neighbours.delete(event.peer);
+        // A neighbour that was lost and not dropped is still suspected.
+        if (this.#watches.get(event.peer)?.suspectedAt === undefined) {
+          this.#watches.delete(event.peer);
+        }
+        break;
+      case "linkUp":
+        this.#linkUp(event.peer, now, effects);
+        break;
+      case "linkDown":
+        this.#linkDown(event.peer, event.reason, now, effects);
+        break;
+      case "probed":
+        this.#probed(event.peer, event.result, now, effects);
+        break;
+      case "probeRequest":
+        this.#asked(event.request, now, effects);
+        break;
+      case "tick":
+        this.#tick(event.heard, now, effects);
+        break;
+      case "leave":
+        this.#hasLeft = true;
+        effects.push({ type: "publish", incarnation: this.#incarnation, left: true });
+        break;
+      case "forget": {
+        const member = this.#members.get(event.node);
+        if (member !== undefined) this.#down(member, "forgotten", now, effects);
+        break;
+      }
+    }
+    return effects;
+  }
+
+  #record(
+    author: Bytes,
+    epoch: number,
+    record: MemberRecord,
+    now: number,
+    effects: RosterEffect[],
+  ): void {
+    const { self, isAcceptable } = this.#options;
+    const { name } = record;
+    if (name === self.name || equalBytes(author, self.publicKey)) return;
+    if (!isAcceptable(name, author)) return;
+    const known = this.#members.get(name);
+    if (known === undefined) {
+      if (this.#members.size >= MAX_MEMBERS) return;
+      const member: MemberState = {
+        ...record,
+        publicKey: author,
+        epoch,
+        status: record.left ? "down" : "alive",
+        downAt: now,
+      };
+      this.#members.set(name, member);
+      if (record.left) effects.push({ type: "retire", member });
+      else effects.push({ type: "emit", change: { type: "nodeUp", node: name } });
+      return this.#judge(name, now, effects);
+    }
+    const isNewLife = epoch > known.epoch;
+    if (!isNewLife && (epoch < known.epoch || !equalBytes(author, known.publicKey))) return;
+    if (!isNewLife && record.incarnation < known.incarnation) return;
+    if (isNewLife) this.#down(known, "restarted", now, effects);
+    const isRefuted = isNewLife || record.incarnation > known.incarnation;
+    known.publicKey = author;
+    known.epoch = epoch;
+    known.incarnation = record.incarnation;
+    known.addresses = record.addresses;
+    known.ephemeral = record.ephemeral;
+    if (record.left) return this.#down(known, "left", now, effects);
+    if (isRefuted) {
+      this.#withdraw(name, effects);
+      this.#cleared(name, now);
+      if (known.status === "down") this.#revive(known, effects);
+    }
+    this.#judge(name, now, effects);
+  }
+
+  #accused(author: Bytes, accusation: Accusation, now: number, effects: RosterEffect[]): void {
+    const { self } = this.#options;
+    const { target, epoch, incarnation } = accusation;
+    if (target === self.name) {
+      // We live: a higher incarnation says so to everybody.
+      if (epoch !== self.epoch || incarnation < this.#incarnation || this.#hasLeft) return;
+      this.#incarnation = incarnation + 1;
+      effects.push({ type: "publish", incarnation: this.#incarnation, left: false });
+      return;
+    }
+    let accusers = this.#accusations.get(target);
+    if (accusers === undefined) {
+      if (this.#accusations.size >= MAX_MEMBERS) return;
+      accusers = new Map();
+      this.#accusations.set(target, accusers);
+    }
+    accusers.set(encodeHex(author), accusation);
+    const member = this.#members.get(target);
+    const concernsUs = this.#neighbours.has(target) || this.#watches.has(target);
+    if (member !== undefined && member.status !== "down" && concernsUs) {
+      this.#suspect(member, now, effects, false);
+    }
+    this.#judge(target, now, effects);
+  }
+
+  #linkUp(peer: PeerIdentity, now: number, effects: RosterEffect[]): void {
+    this.#cleared(peer.name, now);
+    const member = this.#members.get(peer.name);
+    if (member === undefined || member.epoch !== peer.epoch) return;
+    this.#withdraw(peer.name, effects);
+    this.#judge(peer.name, now, effects);
+  }
+
+  #linkDown(
+    peer: PeerIdentity,
+    reason: LinkDownReason,
+    now: number,
+    effects: RosterEffect[],
+  ): void {
+    const member = this.#members.get(peer.name);
+    if (member === undefined || member.status === "down" || member.epoch !== peer.epoch) return;
+    // Its own goodbye, over an authenticated link.
+    if (reason === "left") return this.#down(member, "left", now, effects);
+    if (reason === "lost" && this.#watches.has(peer.name)) {
+      this.#suspect(member, now, effects, true);
+    }
+  }
+
+  #probed(
+    peer: NodeName,
+    result: "alive" | Evidence,
+    now: number,
+    effects: RosterEffect[],
+  ): void {
+    const member = this.#members.get(peer);
+    if (member === undefined || member.status === "down") return;
+    if (result === "alive") {
+      this.#cleared(peer, now);
+      this.#withdraw(peer, effects);
+      return this.#judge(peer, now, effects);
+    }
+    const watch = this.#watches.get(peer);
+    if (result === "silent" && watch === undefined) return this.#suspect(member, now, effects, true);
+    if (result !== "refused") return;
+    const mine = this.#watch(peer, now);
+    mine.refused = true;
+    if (mine.suspectedAt === undefined) this.#suspect(member, now, effects, true);
+    this.#accuse(member, "refused", now, effects);
+  }
+
+  // Another member suspects it: look for ourselves.
+  #asked(request: ProbeRequest, now: number, effects: RosterEffect[]): void {
+    const member = this.#members.get(request.target);
+    if (member === undefined || member.status === "down" || member.epoch !== request.epoch) return;
+    this.#suspect(member, now, effects, false);
+  }
+
+  #tick(heard: readonly NodeName[], now: number, effects: RosterEffect[]): void {
+    const late = this.#lastTick === undefined ? 0 : now - this.#lastTick - TICK_MS;
+    this.#lastTick = now;
+    if (late > LATE_TICK_MS) {
+      // We were stalled: nobody else was silent.
+      for (const watch of this.#watches.values()) watch.lastHeard += late;
+    }
+    for (const peer of heard) {
+      const watch = this.#watches.get(peer);
+      if (watch === undefined) continue;
+      const wasSuspected = watch.suspectedAt !== undefined;
+      this.#cleared(peer, now);
+      if (!wasSuspected) continue;
+      this.#withdraw(peer, effects);
+      this.#judge(peer, now, effects);
+    }
+    for (const [peer, watch] of this.#watches) this.#examine(peer, watch, now, effects);
+    this.#probeSomebody(now, effects);
+    if (this.#heldSince !== undefined) {
+      for (const name of [...this.#accusations.keys()]) this.#judge(name, now, effects);
+    }
+    for (const member of [...this.#members.values()]) {
+      if (member.status !== "down") continue;
+      if (now - member.downAt < this.#options.liveness.forgetAfterMs) continue;
+      this.#members.delete(member.name);
+      this.#accusations.delete(member.name);
+      this.#withdraw(member.name, effects);
+      effects.push({ type: "forget", member });
+    }
+  }
+
+  #examine(peer: NodeName, watch: Watch, now: number, effects: RosterEffect[]): void {
+    const member = this.#members.get(peer);
+    if (member?.status === "down") {
+      this.#watches.delete(peer);
+      return;
+    }
+    const { silenceMs, suspicionMs } = this.#options.liveness;
+    const silentMs = now - watch.lastHeard;
+    if (silentMs >= PING_AFTER_MS) effects.push({ type: "ping", peer });
+    if (member === undefined) return;
+    if (silentMs >= suspicionMs) this.#suspect(member, now, effects, true);
+    const isProbeDue = now - watch.probedAt >= PROBE_EVERY_MS;
+    if (isProbeDue && (silentMs >= PROBE_AFTER_MS || watch.suspectedAt !== undefined)) {
+      watch.probedAt = now;
+      effects.push({ type: "probe", member, connect: watch.suspectedAt !== undefined });
+    }
+    // A host that refused somebody else, and silence towards us, are proof enough together.
+    const others = [...this.#accusations.get(peer)?.entries() ?? []];
+    const isRefusedElsewhere = others.some(([key, accusation]) =>
+      key !== this.#selfKey && accusation.evidence === "refused" &&
+      accusation.epoch === member.epoch && accusation.incarnation >= member.incarnation
+    );
+    if (watch.suspectedAt === undefined) return;
+    if (watch.refused) this.#accuse(member, "refused", now, effects);
+    else if (silentMs >= silenceMs || (silentMs >= suspicionMs && isRefusedElsewhere)) {
+      this.#accuse(member, "silent", now, effects);
+    }
+  }
+
+  // Nodes whose neighbours all died at once are found by chance.
+  #probeSomebody(now: number, effects: RosterEffect[]): void {
+    if (now < this.#nextRandomProbe) return;
+    this.#nextRandomProbe = now + RANDOM_PROBE_MS;
+    const others = this.members().filter(({ name }) => !this.#watches.has(name));
+    for (const member of sample(this.#options.random, others, 1)) {
+      effects.push({ type: "probe", member, connect: true });
+    }
+  }
+
+  #suspect(member: Member, now: number, effects: RosterEffect[], ask: boolean): void {
+    const watch = this.#watch(member.name, now);
+    if (watch.suspectedAt !== undefined) return;
+    watch.suspectedAt = now;
+    watch.probedAt = now;
+    effects.push({ type: "probe", member, connect: true });
+    if (!ask) return;
+    const others = this.members().filter(({ name }) => name !== member.name);
+    for (const { name } of sample(this.#options.random, others, ASKED)) {
+      const request = { target: member.name, epoch: member.epoch };
+      effects.push({ type: "askProbe", to: name, request });
+    }
+  }
+
+  #accuse(member: Member, evidence: Evidence, now: number, effects: RosterEffect[]): void {
+    const { name, epoch, incarnation } = member;
+    const ours = this.#ours.get(name);
+    if (ours?.epoch === epoch && ours.incarnation >= incarnation) return;
+    const accusation: Accusation = { target: name, epoch, incarnation, evidence };
+    this.#ours.set(name, accusation);
+    effects.push({ type: "accuse", accusation });
+    const accusers = this.#accusations.get(name) ?? new Map<string, Accusation>();
+    accusers.set(this.#selfKey, accusation);
+    this.#accusations.set(name, accusers);
+    this.#judge(name, now, effects);
+  }
+
+  #withdraw(name: NodeName, effects: RosterEffect[]): void {
+    this.#accusations.get(name)?.delete(this.#selfKey);
+    if (this.#ours.delete(name)) effects.push({ type: "withdraw", target: name });
+  }
+
+  // Compares what is accused with what is known and draws the conclusion.
+  #judge(name: NodeName, now: number, effects: RosterEffect[]): void {
+    const member = this.#members.get(name);
+    if (member === undefined || member.status === "down") return;
+    const accusers = this.#accusersOf(member);
+    if (accusers === 0) {
+      if (member.status !== "unreachable") return;
+      member.status = "alive";
+      effects.push({ type: "emit", change: { type: "nodeUp", node: name } });
+      return;
+    }
+    if (member.status === "alive") {
+      member.status = "unreachable";
+      effects.push({ type: "emit", change: { type: "nodeUnreachable", node: name } });
+    }
+    // Reachable members besides the accused, ourselves among them.
+    let reachable = 1;
+    let standing = 1;
+    for (const other of this.#members.values()) {
+      if (other.status === "down") continue;
+      standing++;
+      if (other.status === "alive") reachable++;
+    }
+    if (this.#isHeld(standing, standing - reachable, now)) return;
+    if (accusers >= Math.min(2, reachable)) this.#down(member, "unreachable", now, effects);
+  }
+
+  #accusersOf(member: Member): number {
+    let count = 0;
+    for (const [key, accusation] of this.#accusations.get(member.name) ?? []) {
+      const isCurrent = accusation.epoch === member.epoch &&
+        accusation.incarnation >= member.incarnation;
+      if (isCurrent && this.#isVoter(key)) count++;
+    }
+    return count;
+  }
+
+  // The dead do not vote.
+  #isVoter(key: string): boolean {
+    if (key === this.#selfKey) return true;
+    for (const member of this.#members.values()) {
+      if (encodeHex(member.publicKey) === key) return member.status !== "down";
+    }
+    return false;
+  }
+
+  // Many silent at once look like a cut between two halves: only the larger half goes on, later.
+  #isHeld(standing: number, silent: number, now: number): boolean {
+    const isCut = standing >= BRAKE_FROM && silent > Math.max(3, standing / 4);
+    if (!isCut) {
+      this.#heldSince = undefined;
+      return false;
+    }
+    this.#heldSince ??= now;
+    const isMajority = standing - silent > standing / 2;
+    return !isMajority || now - this.#heldSince < this.#options.liveness.partitionHoldMs;
+  }
+
+  #down(member: MemberState, reason: DownReason, now: number, effects: RosterEffect[]): void {
+    if (member.status === "down") return;
+    member.status = "down";
+    member.downAt = now;
+    this.#watches.delete(member.name);
+    // A copy: the state goes on to the next life.
+    effects.push({ type: "retire", member: { ...member } });
+    effects.push({ type: "emit", change: { type: "nodeDown", node: member.name, reason } });
+  }
+
+  #revive(member: MemberState, effects: RosterEffect[]): void {
+    member.status = "alive";
+    effects.push({ type: "restore", member: { ...member } });
+    effects.push({ type: "emit", change: { type: "nodeUp", node: member.name } });
+  }
+
+  #watch(name: NodeName, now: number): Watch {
+    let watch = this.#watches.get(name);
+    if (watch === undefined) {
+      watch = { lastHeard: now, suspectedAt: undefined, probedAt: -Infinity, refused: false };
+      this.#watches.set(name, watch);
+    }
+    return watch;
+  }
+
+  // It lives. Who is no neighbour need not be watched any longer.
+  #cleared(name: NodeName, now: number): void {
+    const watch = this.#watches.get(name);
+    if (watch === undefined) return;
+    watch.lastHeard = now;
+    watch.suspectedAt = undefined;
+    watch.refused = false;
+    if (!this.#neighbours.has(name)) this.#watches.delete(name);
+  }
+}
