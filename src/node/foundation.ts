@@ -1,0 +1,172 @@
+/** The lower half of a node: identity, transports, links. */
+import { utf8 } from "../base/bytes.ts";
+import type { Bytes } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Crypto, KeyPair } from "../base/crypto.ts";
+import { silentLogger } from "../base/logger.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Random } from "../base/random.ts";
+import { realClock, realCrypto, realRandom } from "../base/real.ts";
+import { memoryFiles } from "../base/secret_files.ts";
+import type { SecretFiles } from "../base/secret_files.ts";
+import { tlsIdentity } from "../identity/certificate.ts";
+import { loadKeys, nextEpoch } from "../identity/keys.ts";
+import { openTrustStore } from "../identity/trust.ts";
+import type { TrustStore } from "../identity/trust.ts";
+import { createConnector } from "../link/connector.ts";
+import type { Authenticated, Connector } from "../link/connector.ts";
+import { LINK_DEFAULTS } from "../link/options.ts";
+import type { PeerIdentity } from "../link/ports.ts";
+import { createLinkTable } from "../link/table.ts";
+import type { LinkTable } from "../link/table.ts";
+import { memoryMeter } from "../metrics/meter.ts";
+import type { MemoryMeter } from "../metrics/meter.ts";
+import { LIVENESS_DEFAULTS } from "../roster/options.ts";
+import type { Transport } from "../transport/contract.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import { advertised } from "./advertise.ts";
+import { AUTH_DEFAULTS, LIMIT_DEFAULTS } from "./options.ts";
+import type { AuthOptions, LimitOptions, NodeOptions } from "./options.ts";
+
+/** The injected world with its defaults filled in. */
+export interface World {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly crypto: Crypto;
+  readonly logger: Logger;
+  readonly meter: MemoryMeter;
+  readonly files: SecretFiles;
+  readonly transports: readonly Transport[];
+}
+
+/** What the upper rooms of a node stand on. */
+export interface Foundation {
+  readonly world: World;
+  readonly self: PeerIdentity;
+  readonly keys: KeyPair;
+  readonly trust: TrustStore;
+  readonly links: LinkTable;
+  readonly connector: Connector;
+  readonly limits: LimitOptions;
+  /** Told where a node can be reached; asked in order. */
+  readonly resolvers: ((name: NodeName) => readonly string[])[];
+  /** Who needs a link to stay. */
+  readonly needs: ((name: NodeName) => boolean)[];
+}
+
+/** Fills in the world. @throws TransportError `unavailable` when the host has no QUIC */
+export async function makeWorld(options: NodeOptions): Promise<World> {
+  const { dataDir, storage } = options;
+  return {
+    clock: options.clock ?? realClock,
+    random: options.random ?? realRandom,
+    crypto: options.crypto ?? await realCrypto(),
+    logger: options.logger ?? silentLogger,
+    meter: options.meter ?? memoryMeter(),
+    files: storage ?? (dataDir === undefined ? memoryFiles() : await durable(dataDir)),
+    transports: options.transports ?? [await defaultTransport()],
+  };
+}
+
+// Loaded when wanted: hosts without files or UDP never see these modules.
+async function durable(dataDir: string): Promise<SecretFiles> {
+  const { durableFiles } = await import("../storage/files.ts");
+  return durableFiles(dataDir);
+}
+
+async function defaultTransport(): Promise<Transport> {
+  const { quic } = await import("../../adapters/quic/mod.ts");
+  return await quic();
+}
+
+/** Loads the identity, binds the addresses and starts the links. */
+export async function layFoundation(options: NodeOptions, world: World): Promise<Foundation> {
+  const { clock, crypto, files, logger, meter, random, transports } = world;
+  const auth: AuthOptions = { ...AUTH_DEFAULTS, ...options.auth };
+  const limits: LimitOptions = { ...LIMIT_DEFAULTS, ...options.limits };
+  const liveness = { ...LIVENESS_DEFAULTS, ...options.liveness };
+  const settings = { ...LINK_DEFAULTS, ...options.links };
+  const keys = await loadKeys(files, crypto);
+  const epoch = await nextEpoch(files, clock);
+  const trust = await openTrustStore(files, auth.trustMode);
+  const identity = await tlsIdentity(keys, crypto);
+  const cookieOnly = auth.cookieOnlyNodes.map(pattern);
+  const addresses: string[] = [];
+  const self: PeerIdentity = { name: options.name, publicKey: keys.publicKey, epoch, addresses };
+  if (cookieOnly.length > 0) {
+    logger.log("warn", "auth.cookieOnlyNodes admits nodes by the cookie alone");
+  }
+
+  const connector = createConnector({
+    transports,
+    identity: () => identity,
+    handshake: {
+      self: () => self,
+      keys: () => keys,
+      cluster: options.cluster ?? "default",
+      cookie: options.cookie === undefined ? undefined : utf8(options.cookie),
+      isCookieOnly: (name) => cookieOnly.some((matches) => matches(name)),
+      ephemeral: !files.durable,
+      features: { maxMessageBytes: limits.maxMessageBytes, maxDriftMs: limits.maxDriftMs },
+      timeoutMs: auth.handshakeTimeoutMs,
+      clock,
+      crypto,
+      nonce: () => random.bytes(32) as Bytes,
+      checkTrust: (peer) => trust.check(peer.name, peer.publicKey),
+    },
+    clock,
+    random,
+    crypto,
+    logger,
+    meter,
+    maxMessageBytes: limits.maxMessageBytes,
+    idleTimeoutMs: liveness.silenceMs,
+    keepAliveMs: Math.floor(liveness.silenceMs / 4),
+    onAccepted: (accepted) => links.accept(accepted),
+  });
+
+  const resolvers: Foundation["resolvers"] = [];
+  const needs: Foundation["needs"] = [];
+  const admit = async ({ peer, cookieOnly: byCookie }: Authenticated) => {
+    if (byCookie || trust.check(peer.name, peer.publicKey) === "pinned") return;
+    await trust.pin(peer.name, peer.publicKey, { durable: !peer.ephemeral });
+  };
+  const links = createLinkTable({
+    self,
+    settings,
+    maxMessageBytes: limits.maxMessageBytes,
+    clock,
+    logger,
+    meter,
+    dial: (address, publicKey) => connector.dial(address, publicKey),
+    resolve(name) {
+      const found = [...new Set(resolvers.flatMap((resolver) => [...resolver(name)]))];
+      const publicKey = trust.lookup(name);
+      return Promise.resolve({
+        addresses: found,
+        ...(publicKey === undefined ? {} : { publicKey }),
+      });
+    },
+    admit,
+    isNeeded: (name) => needs.some((isNeeded) => isNeeded(name)),
+  });
+
+  try {
+    const bound: string[] = [];
+    for (const address of options.listen ?? ["quic://0.0.0.0:0"]) {
+      bound.push((await connector.listen(address)).address);
+    }
+    addresses.push(...options.advertise ?? advertised(bound, options.name));
+  } catch (error) {
+    await connector.close();
+    throw error;
+  }
+  return { world, self, keys, trust, links, connector, limits, resolvers, needs };
+}
+
+// A pattern of node names: `*` stands for anything.
+function pattern(text: string): (name: NodeName) => boolean {
+  const parts = text.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const expression = new RegExp(`^${parts.join(".*")}$`);
+  return (name) => expression.test(name);
+}

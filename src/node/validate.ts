@@ -1,0 +1,111 @@
+import * as v from "valibot";
+import { utf8 } from "../base/bytes.ts";
+import { ConfigError } from "../base/errors.ts";
+import { MAX_ADDRESS_BYTES, MAX_ADDRESSES } from "../wire/limits.ts";
+import { isNodeName } from "../wire/node_name.ts";
+import type { NodeOptions } from "./options.ts";
+
+const MIN_COOKIE_BYTES = 16;
+
+const milliseconds = v.pipe(v.number(), v.finite(), v.minValue(1));
+const pause = v.pipe(v.number(), v.finite(), v.minValue(0));
+const size = (least: number, most: number) =>
+  v.pipe(v.number(), v.safeInteger(), v.minValue(least), v.maxValue(most));
+const address = v.pipe(
+  v.string(),
+  v.maxLength(MAX_ADDRESS_BYTES),
+  v.regex(/^[a-z][a-z0-9+.-]*:\/\/[^\s]+$/, "must be a URL such as quic://127.0.0.1:9000"),
+);
+const addresses = v.pipe(v.array(address), v.maxLength(MAX_ADDRESSES));
+const injected = v.custom<object>((value) => typeof value === "object" && value !== null);
+
+const schema = v.strictObject({
+  name: v.pipe(
+    v.string(),
+    v.check(
+      (text) => isNodeName(text),
+      "must look like name@host: letters, digits, . _ - before the @, a host name or an IP behind",
+    ),
+  ),
+  listen: v.optional(addresses),
+  advertise: v.optional(addresses),
+  contactNodes: v.optional(v.array(address)),
+  dataDir: v.optional(v.pipe(v.string(), v.minLength(1))),
+  cluster: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(64))),
+  cookie: v.optional(
+    v.pipe(
+      v.string(),
+      v.check(
+        (text) => utf8(text).length >= MIN_COOKIE_BYTES,
+        `must have ${MIN_COOKIE_BYTES} bytes or more, or be left out`,
+      ),
+    ),
+  ),
+  auth: v.optional(v.strictObject({
+    trustMode: v.optional(v.picklist(["tofu", "strict"])),
+    handshakeTimeoutMs: v.optional(milliseconds),
+    cookieOnlyNodes: v.optional(v.array(v.pipe(v.string(), v.minLength(1)))),
+  })),
+  membership: v.optional(v.strictObject({
+    activeSize: v.optional(size(1, 64)),
+    passiveSize: v.optional(size(1, 1_000)),
+    arwl: v.optional(size(1, 16)),
+    prwl: v.optional(size(0, 16)),
+    shuffleActive: v.optional(size(0, 64)),
+    shufflePassive: v.optional(size(0, 64)),
+    shuffleIntervalMs: v.optional(milliseconds),
+  })),
+  links: v.optional(v.strictObject({
+    idleAfterMs: v.optional(milliseconds),
+    idleSweepMs: v.optional(milliseconds),
+    dataStreams: v.optional(size(1, 64)),
+    highWaterMark: v.optional(size(1, 2 ** 31)),
+    maxBufferedBytes: v.optional(size(1, 2 ** 40)),
+  })),
+  liveness: v.optional(v.strictObject({
+    suspicionMs: v.optional(milliseconds),
+    silenceMs: v.optional(milliseconds),
+    partitionHoldMs: v.optional(pause),
+    forgetAfterMs: v.optional(milliseconds),
+  })),
+  limits: v.optional(v.strictObject({
+    maxMessageBytes: v.optional(size(1024, 2 ** 30)),
+    maxDriftMs: v.optional(milliseconds),
+  })),
+  transports: v.optional(v.array(injected)),
+  clock: v.optional(injected),
+  random: v.optional(injected),
+  crypto: v.optional(injected),
+  storage: v.optional(injected),
+  logger: v.optional(injected),
+  meter: v.optional(injected),
+});
+
+/**
+ * Checks the options of a node.
+ *
+ * @throws ConfigError with the path of the first option that is unknown, ill-typed or impossible
+ */
+export function validateOptions(options: unknown): NodeOptions {
+  const result = v.safeParse(schema, options);
+  if (!result.success) {
+    const [issue] = result.issues;
+    const path = v.getDotPath(issue) ?? "";
+    if (issue.type === "strict_object" && issue.expected === "never") {
+      throw new ConfigError(path, "there is no such option; check the spelling");
+    }
+    throw new ConfigError(path, describe(issue));
+  }
+  const valid = options as NodeOptions;
+  if ((valid.auth?.cookieOnlyNodes?.length ?? 0) > 0 && valid.cookie === undefined) {
+    throw new ConfigError("auth.cookieOnlyNodes", "needs a cookie: without one it admits anybody");
+  }
+  return valid;
+}
+
+function describe(issue: v.BaseIssue<unknown>): string {
+  if (issue.type === "check" || issue.type === "regex") return issue.message;
+  if (issue.received === "undefined") return "is missing";
+  const expected = issue.expected === null ? issue.message : `must be ${issue.expected}`;
+  return `${expected}, not ${issue.received}`;
+}
