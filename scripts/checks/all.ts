@@ -41,13 +41,3 @@ export const checks: readonly Check[] = [
   { name: "publish", title: "package: deno publish", run: checkPublish },
   { name: "bundle", title: "package: bundle", run: checkBundle },
 ];
-
-/** The checks named, all when none is. */
-export function checksNamed(names: readonly string[]): readonly Check[] {
-  const unknown = names.filter((name) => checks.every((check) => check.name !== name));
-  if (unknown.length > 0) {
-    const known = checks.map((check) => check.name).join(", ");
-    throw new Error(`no check is called ${unknown.join(", ")}; there are ${known}`);
-  }
-  return names.length === 0 ? checks : checks.filter((check) => names.includes(check.name));
-}

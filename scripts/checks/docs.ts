@@ -26,10 +26,16 @@ interface Example {
 }
 
 const FENCE = /^```ts(?: +(\w+))?\n([\s\S]*?)^```$/gm;
+// What would slip past that unchecked.
+const STRAY = /^(?:[ \t]+```ts|[ \t]*```(?:tsx|typescript|js|javascript))\b/gm;
 
 function examplesOf(file: string): Example[] {
   const page = readFileSync(root + file, "utf8");
   const examples: Example[] = [];
+  for (const { 0: fence, index } of page.matchAll(STRAY)) {
+    const line = page.slice(0, index).split("\n").length;
+    throw new Error(`${file}:${line}: \`${fence.trim()}\`: examples are \`ts\`, and not indented`);
+  }
   for (const { 1: word, 2: code = "", index } of page.matchAll(FENCE)) {
     const line = page.slice(0, index).split("\n").length + 1;
     switch (word) {
