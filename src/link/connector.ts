@@ -120,6 +120,8 @@ export function createConnector(options: ConnectorOptions): Connector {
 
   const refused = (connection: Connection, error: unknown) => {
     const reason = error instanceof HandshakeError ? error.reason : "internal";
+    // Not a refusal: the first of the two rounds of an unpinned dial.
+    if (reason === "redial") return;
     const by = ((error as Error).cause as { by?: string } | undefined)?.by ?? "local";
     meter.count("barrel_handshake_refused_total", { role: connection.role, reason, by });
     const host = hostOf(connection.remoteAddress);

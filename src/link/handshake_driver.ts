@@ -11,6 +11,7 @@ import type { TrustVerdict } from "../identity/trust.ts";
 import type { Connection } from "../transport/contract.ts";
 import { MAX_HANDSHAKE_BYTES } from "../wire/limits.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import { CloseCode } from "./close_codes.ts";
 import type { FramedPipe } from "./framed_pipe.ts";
 import type { PeerIdentity } from "./ports.ts";
 
@@ -131,10 +132,19 @@ export function runHandshake(
       },
       onEnd: () => fail("malformed", "the peer ended the handshake", "local"),
       onAbort: () => fail("malformed", "the peer broke the handshake off", "local"),
-      onFailure: (error) => fail("malformed", error.message, "local"),
+      onFailure(error) {
+        const end = () => fail("malformed", error.message, "local");
+        // The end of the connection is about to tell more.
+        if (error.reason === "truncated") context.clock.after(TOLD_WITHIN_MS, end);
+        else end();
+      },
       onDrain() {},
     };
     void connection.closed.then((info) => {
+      if (info.by === "peer" && info.code === CloseCode.REDIAL) {
+        const text = "the client knows the key now and dials again";
+        return finish(() => reject(new HandshakeError("redial", text)));
+      }
       // The close may overtake the REFUSE frame; its reason says the same.
       const reason = Object.hasOwn(REFUSALS, info.reason) ? info.reason as Refusal : "malformed";
       const text = info.by === "peer" && reason !== "malformed"
@@ -146,6 +156,8 @@ export function runHandshake(
   });
 }
 
+/** The end of a pipe and the end of its connection are told this close together, milliseconds. */
+const TOLD_WITHIN_MS = 100;
 const NOTHING = new Uint8Array(0);
 
 function describe(

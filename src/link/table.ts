@@ -139,6 +139,12 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     return entry;
   };
 
+  // A connection to the peer has authenticated and waits for its pipes.
+  const isPending = (name: NodeName) => {
+    for (const link of pending) if (link.peer.name === name) return true;
+    return false;
+  };
+
   const tidy = (name: NodeName, entry: Entry) => {
     const isIdle = !entry.link && !entry.dialing && !entry.draining && entry.holds === 0 &&
       entry.queue.length === 0 && !entry.drained && !entry.handover;
@@ -264,8 +270,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
         });
         entry.handover = { peer: link.peer, timer };
       } else emit({ type: "linkDown", peer: link.peer, reason });
-      if (entry.queue.length > 0) startDial(name, entry);
     }
+    if (entry.queue.length > 0 && !entry.link && !isPending(name)) startDial(name, entry);
     tidy(name, entry);
     if (pending.size === 0 && ![...entries.values()].some((one) => one.link ?? one.draining)) {
       whenEmpty?.();
@@ -387,7 +393,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const enqueue = (name: NodeName, entry: Entry, frame: Queued) => {
     entry.queue.push(frame);
     entry.queuedBytes += frame.body.length;
-    if (entry.link === undefined) startDial(name, entry);
+    if (entry.link === undefined && !isPending(name)) startDial(name, entry);
   };
 
   const backPressure = (entry: Entry, buffered: number): void | Promise<void> => {
@@ -414,7 +420,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       enqueue(peer, entry, { epoch, key: streamKey, type, body: concat([head, payload]) });
       return backPressure(entry, entry.queuedBytes);
     },
-    connected: (peer) => entries.get(peer)?.link !== undefined,
+    connected: (peer) => entries.get(peer)?.link !== undefined || isPending(peer),
     hold: (peer) => void entryOf(peer).holds++,
     release(peer) {
       const entry = entries.get(peer);
