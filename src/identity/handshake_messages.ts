@@ -8,7 +8,8 @@ import { EMPTY, fromUtf8, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { isAcceptableKey } from "../base/ed25519_rules.ts";
 import { ProtocolError } from "../base/errors.ts";
-import { MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_HANDSHAKE_BYTES } from "../wire/limits.ts";
+import { isAddress } from "../wire/address.ts";
+import { MAX_ADDRESSES, MAX_HANDSHAKE_BYTES } from "../wire/limits.ts";
 import { isNodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
 
@@ -47,8 +48,9 @@ const helloSchema = v.strictTuple([
   v.pipe(bytes(32), v.check((key) => isAcceptableKey(key))),
   bytes(32),
   v.boolean(),
+  // Others will hear of these from us: what they would refuse must not get past here.
   v.pipe(
-    v.array(v.pipe(v.string(), v.maxLength(MAX_ADDRESS_BYTES))),
+    v.array(v.pipe(v.string(), v.check((text) => isAddress(text)))),
     v.maxLength(MAX_ADDRESSES),
   ),
   v.pipe(
