@@ -32,7 +32,7 @@ import {
   encodeRefuse,
   REFUSALS,
 } from "./handshake_messages.ts";
-import type { Hello, Refusal } from "./handshake_messages.ts";
+import type { Features, Hello, Refusal } from "./handshake_messages.ts";
 import type { TrustVerdict } from "./trust.ts";
 
 /** What happens to the machine. */
@@ -176,7 +176,10 @@ export class Handshake {
     const peer = decodeHello(body);
     this.#peer = peer;
     if (peer.cluster !== own.cluster) {
-      return this.#refuse("cluster_mismatch", `the peer is of cluster "${peer.cluster}"`);
+      return this.#refuse(
+        "cluster_mismatch",
+        `the peer is of cluster ${JSON.stringify(peer.cluster)}`,
+      );
     }
     if (equalBytes(peer.publicKey, own.publicKey)) return this.#refuse("self_connection");
     if (peer.name === own.name) return this.#refuse("name_conflict");
@@ -283,7 +286,8 @@ export class Handshake {
   }
 
   #isCookieRight(mac: Bytes, role: Uint8Array): boolean {
-    if (this.#options.cookie === undefined) return true;
+    // Only one end with a cookie is a difference that both must hear of.
+    if (this.#options.cookie === undefined) return mac.length === 0;
     return equalSecrets(mac, this.#mac(role));
   }
 
@@ -306,8 +310,13 @@ function outOfTurn(): ProtocolError {
 
 function differingFeature(own: Hello, peer: Hello): string | undefined {
   for (const name of new Set([...Object.keys(own.features), ...Object.keys(peer.features)])) {
-    const [here, there] = [own.features[name], peer.features[name]];
-    if (here !== there) return `${name} is ${here} here and ${there} there`;
+    const [here, there] = [ownValue(own.features, name), ownValue(peer.features, name)];
+    if (here !== there) return `${JSON.stringify(name)} is ${here} here and ${there} there`;
   }
   return undefined;
+}
+
+// The names are the peer's choice: `constructor` must not find what every object has.
+function ownValue(features: Features, name: string): number | undefined {
+  return Object.hasOwn(features, name) ? features[name] : undefined;
 }
