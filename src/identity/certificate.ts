@@ -93,12 +93,15 @@ async function issuerCertificate(crypto: Crypto): Promise<Bytes> {
   return await signed(issuer.publicKey, ISSUER_LABEL, extensions, issuer, crypto);
 }
 
+// One object for all calls: implementations keep what they derive from a pair beside it.
+let issuerPair: KeyPair | undefined;
 async function issuerKeys(crypto: Crypto): Promise<KeyPair> {
-  const secretKey = crypto.sha256(utf8(ISSUER_LABEL));
-  issuerPublicKey ??= await crypto.publicKeyOf(secretKey);
-  return { secretKey, publicKey: issuerPublicKey };
+  if (issuerPair === undefined) {
+    const secretKey = crypto.sha256(utf8(ISSUER_LABEL));
+    issuerPair = { secretKey, publicKey: await crypto.publicKeyOf(secretKey) };
+  }
+  return issuerPair;
 }
-let issuerPublicKey: Bytes | undefined;
 
 async function signed(
   publicKey: Uint8Array,
