@@ -1,5 +1,6 @@
 import { encodeHex } from "@std/encoding/hex";
-import { equalBytes, fromUtf8, utf8 } from "../base/bytes.ts";
+import { equalBytes, utf8 } from "../base/bytes.ts";
+import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Crypto, KeyPair } from "../base/crypto.ts";
 import { ConfigError } from "../base/errors.ts";
@@ -41,22 +42,26 @@ export async function loadKeys(files: SecretFiles, crypto: Crypto): Promise<KeyP
 
 /**
  * A number that tells this life of the node from earlier ones: at least the wall clock's
- * milliseconds, and always more than the stored one.
+ * milliseconds, always more than the stored one, and never 0.
  *
  * @throws ConfigError when the stored one is damaged
  */
 export async function nextEpoch(files: SecretFiles, clock: Clock): Promise<number> {
-  const now = Math.floor(clock.wall());
   const stored = await files.read(EPOCH_FILE);
-  if (stored === undefined) return await keepEpoch(files, now);
-  const text = fromUtf8(stored);
-  if (!/^\d{1,15}$/.test(text)) throw damaged(`${EPOCH_FILE} does not hold a number`);
-  return await keepEpoch(files, Math.max(Number(text) + 1, now));
-}
-
-async function keepEpoch(files: SecretFiles, epoch: number): Promise<number> {
+  const last = stored === undefined ? 0 : readEpoch(stored);
+  const epoch = Math.max(last + 1, Math.floor(clock.wall()));
   await files.write(EPOCH_FILE, utf8(String(epoch)));
   return epoch;
+}
+
+function readEpoch(stored: Bytes): number {
+  // One character a byte: damaged bytes need not be text.
+  const text = String.fromCharCode(...stored.subarray(0, 32));
+  // One less than the largest, so that there is a next one.
+  if (!/^\d+$/.test(text) || Number(text) >= Number.MAX_SAFE_INTEGER) {
+    throw damaged(`${EPOCH_FILE} does not hold a number`);
+  }
+  return Number(text);
 }
 
 /** SHA-256 of a public key in hexadecimal: what people compare. */
