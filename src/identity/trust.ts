@@ -59,6 +59,13 @@ export async function openTrustStore(files: SecretFiles, mode: TrustMode): Promi
     }
     pins.set(name, { node: name, publicKey, durable: true });
   }
+  // One change of the folder at a time, so that the file and the memory end up equal.
+  let last: Promise<void> = Promise.resolve();
+  const inOrder = (work: () => Promise<void>): Promise<void> => {
+    const done = last.then(work);
+    last = done.catch(() => {});
+    return done;
+  };
   return {
     mode,
     check(name, publicKey) {
@@ -83,17 +90,29 @@ export async function openTrustStore(files: SecretFiles, mode: TrustMode): Promi
       const key = new Uint8Array(publicKey);
       // In memory first: two handshakes at once must not pin two keys.
       pins.set(name, { node: name, publicKey: key, durable });
-      if (durable) await files.write(`${FOLDER}/${fileNameOf(name)}${SUFFIX}`, key);
+      if (!durable) return;
+      try {
+        await inOrder(() => files.write(pathOf(name), key));
+      } catch (error) {
+        // Still pinned, but in memory: the next attempt writes again.
+        const current = pins.get(name);
+        if (current?.publicKey === key) pins.set(name, { ...current, durable: false });
+        throw error;
+      }
     },
     async unpin(name) {
       const pin = pins.get(name);
       pins.delete(name);
-      if (pin?.durable) await files.remove(`${FOLDER}/${fileNameOf(name)}${SUFFIX}`);
+      if (pin?.durable) await inOrder(() => files.remove(pathOf(name)));
     },
     forgetEphemeral(name) {
       if (pins.get(name)?.durable === false) pins.delete(name);
     },
   };
+}
+
+function pathOf(name: NodeName): string {
+  return `${FOLDER}/${fileNameOf(name)}${SUFFIX}`;
 }
 
 function decodeFileName(file: string): NodeName | undefined {

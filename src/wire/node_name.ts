@@ -26,12 +26,13 @@ export function nodeName(text: unknown): NodeName {
 }
 
 /**
- * A file name for a node, equal only for equal names: everything but letters, digits, `_`, `-`,
- * `.` and `@` becomes `%XX`. Injective, since the grammar has no `%`.
+ * A file name for a node, equal only for equal names, also where a file system takes `A` for `a`:
+ * everything but small letters, digits, `_`, `-`, `.` and `@` becomes `%XX`. Injective, since the
+ * grammar has no `%`.
  */
 export function fileNameOf(name: NodeName): string {
   return name.replace(
-    /[^A-Za-z0-9_.@-]/g,
+    /[^a-z0-9_.@-]/g,
     (char) => `%${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`,
   );
 }
