@@ -41,6 +41,8 @@ export function durableFiles(folder: string): SecretFiles {
         await rename(temporary, target);
         await syncFolder(dirname(target));
       } catch (error) {
+        // What was written of a secret does not stay behind.
+        await unlink(temporary).catch(() => {});
         throw cannot("write", target, error);
       }
     },
