@@ -12,7 +12,7 @@ export interface Clock {
   now(): number;
   /** Wall-clock milliseconds since the Unix epoch. May jump; decides nothing but HLC and epochs. */
   wall(): number;
-  /** Calls `fn` once after `ms` milliseconds. The timer keeps the process alive only if `keepAlive`. */
+  /** Calls `fn` once after `ms` milliseconds, however many. It does not keep the process alive. */
   after(ms: number, fn: () => void): Timer;
   /** Calls `fn` when the current turn of the event loop has ended (a macrotask). */
   nextTurn(fn: () => void): void;

@@ -8,18 +8,29 @@ import { knowsEd25519, webCrypto } from "./web_crypto.ts";
 // `unref` where timers have it: a node is kept alive by its sockets, never by its timers.
 const unref = (timer: unknown) => {
   if (typeof timer === "object") (timer as { unref?: () => void }).unref?.();
-  else (globalThis as { Deno?: { unrefTimer(id: number): void } }).Deno?.unrefTimer(timer as number);
+  else {(globalThis as { Deno?: { unrefTimer(id: number): void } }).Deno?.unrefTimer(
+      timer as number,
+    );}
 };
 
 const immediate = (globalThis as { setImmediate?: (fn: () => void) => void }).setImmediate;
+
+const LONGEST_MS = 2 ** 31 - 1;
 
 /** The host's clock. */
 export const realClock: Clock = {
   now: () => performance.now(),
   wall: () => Date.now(),
   after(ms, fn) {
-    const timer = setTimeout(fn, ms);
-    unref(timer);
+    let timer: ReturnType<typeof setTimeout>;
+    // Longer timeouts would fire at once: hosts count the milliseconds in 31 bits.
+    const wind = (left: number) => {
+      timer = left > LONGEST_MS
+        ? setTimeout(() => wind(left - LONGEST_MS), LONGEST_MS)
+        : setTimeout(fn, left);
+      unref(timer);
+    };
+    wind(ms);
     return { cancel: () => clearTimeout(timer) };
   },
   nextTurn: immediate ? (fn) => void immediate(fn) : (fn) => void setTimeout(fn, 0),
