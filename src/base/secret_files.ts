@@ -23,7 +23,7 @@ export function memoryFiles(): SecretFiles {
   const files = new Map<string, Bytes>();
   return {
     durable: false,
-    read: (path) => Promise.resolve(files.get(path)),
+    read: (path) => Promise.resolve(files.get(path)?.slice()),
     write(path, bytes) {
       files.set(path, new Uint8Array(bytes));
       return Promise.resolve();
