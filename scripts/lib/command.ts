@@ -76,10 +76,7 @@ export function run(
     }, timeoutMs);
     const finish = (code: number | string) => {
       clearTimeout(timer);
-      if (pid !== undefined) {
-        killGroup(pid);
-        groups.delete(pid);
-      }
+      if (pid !== undefined) groups.delete(pid);
       resolve({ ok: code === 0, code, output, stdout });
     };
     for (const stream of [child.stdout, child.stderr]) {
@@ -89,6 +86,8 @@ export function run(
         options.onOutput?.(text);
       });
     }
+    // What it left behind would hold its output open.
+    child.on("exit", () => pid === undefined || killGroup(pid));
     child.on("error", (error) => {
       output += `${error}\n`;
       finish("error");
