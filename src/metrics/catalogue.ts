@@ -24,4 +24,12 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "Frames and signals that could not be handed to a link, by reason",
   },
+  barrel_replica_applied_total: {
+    kind: "counter",
+    help: "Deltas of other nodes' rows that were applied, by store and way",
+  },
+  barrel_replica_refused_total: {
+    kind: "counter",
+    help: "What peers sent of replicated stores and was refused, by store and reason",
+  },
 };

@@ -1,0 +1,321 @@
+/**
+ * Runs a {@link Replica}: frames to and from the links, signatures by the injected crypto, timers
+ * by the injected clock, and a {@link Store} for each user.
+ */
+import { Alarm } from "../base/alarm.ts";
+import type { Bytes } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Crypto, KeyPair } from "../base/crypto.ts";
+import { ClosedError, messageOf } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Random } from "../base/random.ts";
+import { Ring } from "../base/ring.ts";
+import type { Channel, Links } from "../link/ports.ts";
+import type { Meter } from "../metrics/meter.ts";
+import { FrameType } from "../wire/frame_types.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import { Replica } from "./replica.ts";
+import type { ReplicaEffect, ReplicaEvent } from "./replica.ts";
+import type { Change, Row, StoreState, Validate } from "./store_state.ts";
+
+/** What replication needs of the node. */
+export interface ReplicationOptions {
+  readonly links: Pick<Links, "self" | "channel">;
+  /** The keys behind `links.self`. */
+  readonly keys: KeyPair;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly crypto: Crypto;
+  readonly logger: Logger;
+  readonly meter: Meter;
+  /** Broadcasts bytes to all nodes, which hand them to {@link Replication.receive}. */
+  readonly publish: (body: Bytes) => void;
+  /**
+   * Mean time between comparisons with a random neighbour, in milliseconds. Nodes may differ.
+   * @default 10_000
+   */
+  readonly intervalMs?: number;
+}
+
+/** How a store is made. */
+export interface StoreOptions {
+  /** 1 to 64 bytes of UTF-8, the same on every node. */
+  readonly name: string;
+  /**
+   * Says what is wrong with a row, in a short stable word. Such a row of another node is held and
+   * relayed, so that all nodes agree, but not shown; our own is refused. @default accepts all
+   */
+  readonly validate?: Validate;
+  /** Told of each transition of each visible row once, in order, our own included. */
+  readonly onChange?: (change: Change) => void;
+}
+
+/** Rows that each node writes for itself and all nodes see. */
+export interface Store {
+  readonly name: string;
+  /**
+   * Writes a row of ours: visible here at once, everywhere once it is signed and published.
+   *
+   * @throws BarrelError `replica_limit` (key above 512 bytes, value above 8 KiB, 65,536 rows, 16 MiB
+   * in all), `invalid_row`
+   */
+  put(key: string, value: Bytes): void;
+  /** Removes a row of ours; whether there was one. */
+  remove(key: string): boolean;
+  /** The row that a node wrote under a key. */
+  get(author: Uint8Array, key: string): Row | undefined;
+  /** The rows that all nodes wrote under a key. */
+  rows(key: string): Row[];
+  /** The rows of one node. */
+  rowsBy(author: Uint8Array): IterableIterator<Row>;
+  /** Every visible row. */
+  entries(): IterableIterator<Row>;
+  /** Settles when all that we wrote so far is signed and published. @throws ClosedError */
+  flushed(): Promise<void>;
+  /** Hides the rows of a node's life that was declared over, until {@link restore}. */
+  retire(author: Bytes, epoch: number): void;
+  /** Shows the rows of a life again that was declared over wrongly. */
+  restore(author: Bytes, epoch: number): void;
+  /** Drops the rows of a life that was declared over. */
+  forget(author: Bytes, epoch: number): void;
+}
+
+/** The replicated stores of one node. */
+export interface Replication {
+  /** @throws ConflictError when the name is taken. @throws BarrelError `replica_limit` */
+  createStore(options: StoreOptions): Store;
+  /** Takes what some node published; never throws. */
+  receive(body: Bytes): void;
+  /** Call once broadcasts reach the new neighbour: what was written in solitude is published now. */
+  neighbourUp(peer: NodeName): void;
+  neighbourDown(peer: NodeName): void;
+  /** Stops; every pending `flushed` is rejected. */
+  close(): void;
+}
+
+interface Flush {
+  readonly store: StoreState;
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+/** Starts replication over the channels REPLICA_CONTROL and REPLICA_DATA. */
+export function createReplication(options: ReplicationOptions): Replication {
+  return new Driver(options);
+}
+
+class Driver implements Replication {
+  readonly #options: ReplicationOptions;
+  readonly #machine: Replica;
+  readonly #control: Channel;
+  readonly #data: Channel;
+  readonly #alarm: Alarm;
+  readonly #listeners = new Map<string, (change: Change) => void>();
+  readonly #effects = new Ring<ReplicaEffect>();
+  readonly #warned = new Set<string>();
+  #flushes: Flush[] = [];
+  #isDraining = false;
+  #hasTurn = false;
+  #isClosed = false;
+
+  constructor(options: ReplicationOptions) {
+    this.#options = options;
+    const { links, clock, random, crypto, intervalMs = 10_000 } = options;
+    const { name: self, publicKey, epoch } = links.self;
+    const { sha256 } = crypto;
+    this.#machine = new Replica(
+      { self, publicKey, epoch, random, sha256, intervalMs },
+      clock.now(),
+    );
+    this.#alarm = new Alarm(clock, () => this.#feed({ type: "tick" }));
+    this.#control = links.channel(FrameType.REPLICA_CONTROL);
+    this.#data = links.channel(FrameType.REPLICA_DATA);
+    this.#control.onFrame = (body, from) => this.#feed({ type: "control", from: from.name, body });
+    this.#data.onFrame = (body, from) => this.#feed({ type: "data", from: from.name, body });
+    const onUndelivered = (peer: NodeName) => this.#feed({ type: "undelivered", peer });
+    this.#control.onUndelivered = onUndelivered;
+    this.#data.onUndelivered = onUndelivered;
+    this.#alarm.set(this.#machine.wakeAt());
+  }
+
+  createStore(options: StoreOptions): Store {
+    const { name, validate = () => undefined, onChange } = options;
+    this.#feed({ type: "createStore", name, validate });
+    if (onChange !== undefined) this.#listeners.set(name, onChange);
+    this.#atEndOfTurn();
+    const state = this.#machine.store(name) as StoreState;
+    return {
+      name,
+      put: (key, value) => {
+        this.#feed({ type: "put", store: name, key, value });
+        this.#atEndOfTurn();
+      },
+      remove: (key) => {
+        if (!state.own.values.has(key)) return false;
+        this.#feed({ type: "remove", store: name, key });
+        this.#atEndOfTurn();
+        return true;
+      },
+      get: (author, key) => state.get(author, key),
+      rows: (key) => state.rowsOf(key),
+      rowsBy: (author) => state.rowsBy(author),
+      entries: () => state.rows(),
+      flushed: () => this.#flushed(state),
+      retire: (publicKey, epoch) => this.#feed({ type: "retire", store: name, publicKey, epoch }),
+      restore: (publicKey, epoch) => this.#feed({ type: "restore", store: name, publicKey, epoch }),
+      forget: (publicKey, epoch) => this.#feed({ type: "forget", store: name, publicKey, epoch }),
+    };
+  }
+
+  receive(body: Bytes): void {
+    this.#feed({ type: "broadcast", body });
+  }
+
+  neighbourUp(peer: NodeName): void {
+    this.#feed({ type: "neighbourUp", peer });
+  }
+
+  neighbourDown(peer: NodeName): void {
+    this.#feed({ type: "neighbourDown", peer });
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#alarm.cancel();
+    this.#control.onFrame = this.#data.onFrame = undefined;
+    this.#control.onUndelivered = this.#data.onUndelivered = undefined;
+    const error = new ClosedError("the node was closed before its writes were published");
+    for (const flush of this.#flushes) flush.reject(error);
+    this.#flushes = [];
+  }
+
+  // Listeners may write: what follows from that waits until the effects before it are done.
+  #feed(event: ReplicaEvent): void {
+    if (this.#isClosed) return;
+    for (const effect of this.#machine.handle(event, this.#options.clock.now())) {
+      this.#effects.push(effect);
+    }
+    if (this.#isDraining) return;
+    this.#isDraining = true;
+    try {
+      for (let effect = this.#effects.shift(); effect; effect = this.#effects.shift()) {
+        this.#perform(effect);
+      }
+    } finally {
+      this.#isDraining = false;
+    }
+    this.#settleFlushes();
+    if (!this.#isClosed) this.#alarm.set(this.#machine.wakeAt());
+  }
+
+  #perform(effect: ReplicaEffect): void {
+    const { crypto, keys, meter, publish } = this.#options;
+    switch (effect.type) {
+      case "sendControl":
+        return this.#control.send(effect.to, effect.body);
+      case "sendData":
+        return this.#data.send(effect.to, effect.body);
+      case "publish":
+        return publish(effect.body);
+      case "sign":
+        crypto.sign(effect.message, keys).then(
+          (signature) => this.#feed({ type: "signed", store: effect.store, signature }),
+          (error) => {
+            this.#log("error", "signing a replica head failed; trying again", {
+              store: effect.store,
+              error: messageOf(error),
+            });
+            this.#feed({ type: "signed", store: effect.store, signature: undefined });
+          },
+        );
+        return;
+      case "verify": {
+        const { id, message, signature, publicKey } = effect;
+        crypto.verify(signature, message, publicKey).then(
+          (isGood) => this.#feed({ type: "verified", id, isGood }),
+          () => this.#feed({ type: "verified", id, isGood: false }),
+        );
+        return;
+      }
+      case "change":
+        return this.#tell(effect.store, effect.change);
+      case "applied":
+        return meter.count("barrel_replica_applied_total", {
+          store: effect.store,
+          via: effect.via,
+        });
+      case "refused":
+        return this.#refused(effect.reason, effect.store ?? "none");
+      case "impostor":
+        meter.count("barrel_replica_refused_total", { store: effect.store, reason: "impostor" });
+        if (this.#isFirst(`impostor ${effect.epoch}`)) {
+          this.#log("error", "another process uses this node's key", {
+            store: effect.store,
+            epoch: effect.epoch,
+          });
+        }
+        return;
+    }
+  }
+
+  #tell(store: string, change: Change): void {
+    try {
+      this.#listeners.get(store)?.(change);
+    } catch (error) {
+      this.#log("error", "a listener of a replicated store threw", {
+        store,
+        error: messageOf(error),
+      });
+    }
+  }
+
+  #refused(reason: string, store: string): void {
+    this.#options.meter.count("barrel_replica_refused_total", { store, reason });
+    if (!this.#isFirst(`${store} ${reason}`)) return;
+    this.#log("warn", "refused what a peer sent of a replicated store; counted from now on", {
+      store,
+      reason,
+    });
+  }
+
+  // Log lines that a peer can cause come once; the set is as bounded as the reasons.
+  #isFirst(what: string): boolean {
+    if (this.#warned.has(what) || this.#warned.size >= 1000) return false;
+    this.#warned.add(what);
+    return true;
+  }
+
+  #log(level: "warn" | "error", message: string, fields: Readonly<Record<string, unknown>>): void {
+    this.#options.logger.log(level, message, fields);
+  }
+
+  #atEndOfTurn(): void {
+    if (this.#hasTurn || this.#isClosed) return;
+    this.#hasTurn = true;
+    this.#options.clock.nextTurn(() => {
+      this.#hasTurn = false;
+      this.#feed({ type: "turnEnded" });
+    });
+  }
+
+  #flushed(store: StoreState): Promise<void> {
+    if (this.#isClosed) return Promise.reject(new ClosedError("the node is closed"));
+    if (isFlushed(store)) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#flushes.push({ store, resolve, reject }));
+  }
+
+  #settleFlushes(): void {
+    if (this.#flushes.length === 0) return;
+    const waiting: Flush[] = [];
+    for (const flush of this.#flushes) {
+      if (isFlushed(flush.store)) flush.resolve();
+      else waiting.push(flush);
+    }
+    this.#flushes = waiting;
+  }
+}
+
+function isFlushed(store: StoreState): boolean {
+  return store.own.isClean && store.signedRows.head !== undefined;
+}

@@ -1,0 +1,62 @@
+/**
+ * Heads: an author's signed word about all its rows in one store. Nothing of an origin advances
+ * without one, so whoever relays rows can neither forge, change, hide nor delete any.
+ */
+import { concat, utf8 } from "../base/bytes.ts";
+import type { Bytes } from "../base/bytes.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import { varintLength, writeVarint } from "../wire/varint.ts";
+import type { Sha256 } from "./set_hash.ts";
+
+/** Who wrote: the first 16 bytes of the SHA-256 of the author's public key, one char a byte. */
+export type OriginId = string;
+
+/** What an author signs. */
+export interface HeadBody {
+  /** The author's Ed25519 public key, 32 bytes. */
+  readonly author: Bytes;
+  /** The author's life. */
+  readonly epoch: number;
+  /** Its last operation in this store that the head covers. */
+  readonly seq: number;
+  /** The digest of its live rows after that operation: `SetHash`, 32 bytes. */
+  readonly hash: Bytes;
+}
+
+/** A {@link HeadBody} and the author's signature over it. */
+export interface Head extends HeadBody {
+  readonly signature: Bytes;
+}
+
+/** The bytes of an {@link OriginId}. */
+export const ORIGIN_BYTES = 16;
+
+const LABEL = utf8("barrel/1 replica head");
+
+/** The origin of a public key. */
+export function originOf(publicKey: Uint8Array, sha256: Sha256): OriginId {
+  return toOrigin(sha256(publicKey).subarray(0, ORIGIN_BYTES));
+}
+
+/** Sixteen bytes as an {@link OriginId}. */
+export function toOrigin(bytes: Uint8Array): OriginId {
+  return String.fromCharCode(...bytes);
+}
+
+/** The bytes of an origin. */
+export function originBytes(origin: OriginId): Bytes {
+  const bytes = new Uint8Array(ORIGIN_BYTES);
+  for (let i = 0; i < ORIGIN_BYTES; i++) bytes[i] = origin.charCodeAt(i);
+  return bytes;
+}
+
+/** What the signature of a head covers; the store's name keeps heads of two stores apart. */
+export function headMessage(store: string, head: HeadBody): Bytes {
+  const name = utf8(store);
+  const numbers = new Uint8Array(varintLength(head.epoch) + varintLength(head.seq));
+  writeVarint(numbers, writeVarint(numbers, 0, head.epoch), head.seq);
+  return concat([LABEL, new Uint8Array([name.length]), name, head.author, numbers, head.hash]);
+}
+
+/** Where a delta came from: a peer that we asked, or a broadcast. */
+export type Source = NodeName | undefined;

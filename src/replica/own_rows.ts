@@ -1,0 +1,159 @@
+/**
+ * Our own rows in one store: what we wrote, and the batches that turn it into signed heads. One
+ * signature is asked for at a time; what is written meanwhile waits for the next batch. Others
+ * see the rows of the last signed head, we see the last write.
+ */
+import { EMPTY, equalBytes, utf8 } from "../base/bytes.ts";
+import type { Bytes } from "../base/bytes.ts";
+import { BarrelError } from "../base/errors.ts";
+import type { HeadBody } from "./head.ts";
+import {
+  MAX_BATCH_BYTES,
+  MAX_KEY_BYTES,
+  MAX_OPS,
+  MAX_ORIGIN_BYTES,
+  MAX_ROW_BYTES,
+  MAX_ROWS_PER_ORIGIN,
+  MAX_VALUE_BYTES,
+} from "./limits.ts";
+import { rowBytes } from "./origin_rows.ts";
+import type { Delta, OriginRows, Plan, Put } from "./origin_rows.ts";
+import type { Sha256 } from "./set_hash.ts";
+
+/** A batch that waits for its signature. */
+export interface Batch {
+  readonly body: HeadBody;
+  readonly delta: Omit<Delta, "head">;
+  readonly plan: Plan;
+}
+
+/** The writer of one store. */
+export class OwnRows {
+  readonly #author: Bytes;
+  readonly #epoch: number;
+  readonly #values = new Map<string, Bytes>();
+  #bytes = 0;
+  /** Keys that may differ from the signed rows, in the order of their last write. */
+  readonly #dirty = new Set<string>();
+  #batch: Batch | undefined;
+
+  constructor(author: Bytes, epoch: number) {
+    this.#author = author;
+    this.#epoch = epoch;
+  }
+
+  /** What we wrote last, by key. */
+  get values(): ReadonlyMap<string, Bytes> {
+    return this.#values;
+  }
+
+  /** The batch whose signature is awaited. */
+  get batch(): Batch | undefined {
+    return this.#batch;
+  }
+
+  /** Whether everything written is signed. */
+  get isClean(): boolean {
+    return this.#dirty.size === 0 && this.#batch === undefined;
+  }
+
+  /**
+   * Writes a row; returns whether that changed anything.
+   *
+   * @throws BarrelError `replica_limit` when the row or all rows together are too large.
+   */
+  put(key: string, value: Uint8Array): boolean {
+    const held = this.#values.get(key);
+    if (held !== undefined && equalBytes(held, value)) return false;
+    checkKey(key);
+    if (value.length > MAX_VALUE_BYTES) {
+      throw limit(`a value of ${value.length} bytes; the most is ${MAX_VALUE_BYTES}`);
+    }
+    const bytes = this.#bytes + rowBytes(key, value) - rowBytes(key, held);
+    if (held === undefined && this.#values.size >= MAX_ROWS_PER_ORIGIN) {
+      throw limit(`this node has ${MAX_ROWS_PER_ORIGIN} rows here already`);
+    }
+    if (bytes > MAX_ORIGIN_BYTES) throw limit(`this node's rows would take ${bytes} bytes`);
+    this.#bytes = bytes;
+    this.#values.set(key, new Uint8Array(value));
+    this.#touch(key);
+    return true;
+  }
+
+  /** Removes a row; returns its value if there was one. */
+  remove(key: string): Bytes | undefined {
+    const held = this.#values.get(key);
+    if (held === undefined) return undefined;
+    this.#bytes -= rowBytes(key, held);
+    this.#values.delete(key);
+    this.#touch(key);
+    return held;
+  }
+
+  /** Cuts the next batch from what differs from the signed `rows`, if anything does. */
+  cut(rows: OriginRows, sha256: Sha256): Batch | undefined {
+    if (this.#batch !== undefined) return undefined;
+    const from = rows.head?.seq ?? 0;
+    let seq = from;
+    let bytes = 0;
+    const dots: number[] = [];
+    const puts: Put[] = [];
+    for (const key of this.#inSafeOrder(rows)) {
+      if (bytes > MAX_BATCH_BYTES - MAX_ROW_BYTES || seq - from === MAX_OPS) break;
+      this.#dirty.delete(key);
+      const signed = rows.get(key);
+      const value = this.#values.get(key);
+      if (signed !== undefined && value !== undefined && equalBytes(signed.value, value)) continue;
+      if (signed === undefined && value === undefined) continue;
+      seq++;
+      if (signed !== undefined) dots.push(signed.seq);
+      if (value !== undefined) puts.push({ seq, key, value });
+      bytes += rowBytes(key, value ?? EMPTY);
+    }
+    if (seq === from && rows.head !== undefined) return undefined;
+    dots.sort((a, b) => a - b);
+    const delta: Batch["delta"] = { from, earlier: { type: "removed", dots }, puts };
+    const plan = rows.plan(delta, sha256);
+    if (typeof plan === "string") throw new Error(`our own batch breaks a limit: ${plan}`);
+    const body = { author: this.#author, epoch: this.#epoch, seq, hash: plan.sum.digest() };
+    return this.#batch = { body, delta, plan };
+  }
+
+  /** The batch is signed and applied, or could not be signed and goes back. */
+  settle(isSigned: boolean): void {
+    const batch = this.#batch;
+    this.#batch = undefined;
+    if (batch === undefined || isSigned) return;
+    for (const row of batch.plan.gone) this.#dirty.add(row.key);
+    for (const put of batch.delta.puts) this.#dirty.add(put.key);
+  }
+
+  #touch(key: string): void {
+    this.#dirty.delete(key);
+    this.#dirty.add(key);
+  }
+
+  // In the order written, unless batches that end within the limits might pass them on the way:
+  // then what shrinks goes first.
+  #inSafeOrder(rows: OriginRows): string[] {
+    const keys = [...this.#dirty];
+    const growth = new Map(keys.map((key) => [
+      key,
+      rowBytes(key, this.#values.get(key)) - rowBytes(key, rows.get(key)?.value),
+    ]));
+    let most = rows.bytes;
+    for (const by of growth.values()) most += Math.max(0, by);
+    if (most <= MAX_ORIGIN_BYTES && rows.size + keys.length <= MAX_ROWS_PER_ORIGIN) return keys;
+    return keys.sort((a, b) => (growth.get(a) as number) - (growth.get(b) as number));
+  }
+}
+
+function checkKey(key: string): void {
+  if (!key.isWellFormed()) throw limit("the key is not well-formed Unicode");
+  const bytes = utf8(key).length;
+  if (bytes > MAX_KEY_BYTES) throw limit(`a key of ${bytes} bytes; the most is ${MAX_KEY_BYTES}`);
+}
+
+function limit(what: string): BarrelError {
+  return new BarrelError("replica_limit", what);
+}

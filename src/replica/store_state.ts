@@ -1,0 +1,367 @@
+/**
+ * One replicated store as a pure state: the rows of every author, our own included, whether
+ * readers see them, and how far each author is known. A row has one writer, its author.
+ */
+import type { Bytes } from "../base/bytes.ts";
+import { compareBytes, equalBytes } from "../base/bytes.ts";
+import { BarrelError } from "../base/errors.ts";
+import { compareVersions, NO_VERSION } from "../crdt/version_vector.ts";
+import type { Version } from "../crdt/version_vector.ts";
+import { Digests } from "./digests.ts";
+import { Gaps } from "./gaps.ts";
+import { originOf } from "./head.ts";
+import type { Head, OriginId } from "./head.ts";
+import { MAX_ORIGINS } from "./limits.ts";
+import { OriginRows } from "./origin_rows.ts";
+import type { Delta, HeldRow, PlanRefusal, Put } from "./origin_rows.ts";
+import { OwnRows } from "./own_rows.ts";
+import type { Sha256 } from "./set_hash.ts";
+
+/** A row as readers see it. */
+export interface Row {
+  /** The public key of the node that wrote it. */
+  readonly author: Bytes;
+  /** The life of that node in which it was written. */
+  readonly epoch: number;
+  readonly key: string;
+  readonly value: Bytes;
+}
+
+/**
+ * A transition of one visible row, told once. `put`: it is there with this value. `removed`: its
+ * author took it away. `hidden`: its author's life was declared over. `restored`: that was
+ * taken back.
+ */
+export interface Change {
+  readonly type: "put" | "removed" | "hidden" | "restored";
+  readonly row: Row;
+}
+
+/** Says what is wrong with a row that other nodes wrote, in a stable word; undefined when nothing is. */
+export type Validate = (key: string, value: Bytes) => string | undefined;
+
+/** Why a verified delta was not applied. */
+export type Refusal = PlanRefusal | "hash_mismatch" | "too_many_origins";
+
+/** What became of a verified delta. */
+export type Outcome =
+  | { readonly type: "applied" }
+  /** We know as much or more. */
+  | { readonly type: "stale" }
+  /** It builds on what we lack; `isKept` says whether it waits for that. */
+  | { readonly type: "gap"; readonly isKept: boolean }
+  | { readonly type: "refused"; readonly reason: Refusal };
+
+/** What a store tells the machine around it. */
+export interface StoreSink {
+  changed(change: Change): void;
+  /** A row of `reason` is held and relayed, but readers do not see it. */
+  invalidRow(reason: string): void;
+}
+
+/** One store. */
+export class StoreState {
+  readonly name: string;
+  /** The writer of our own rows. */
+  readonly own: OwnRows;
+  readonly digests: Digests;
+  readonly #author: Bytes;
+  readonly #origin: OriginId;
+  readonly #epoch: number;
+  readonly #validate: Validate;
+  readonly #sha256: Sha256;
+  readonly #sink: StoreSink;
+  readonly #origins = new Map<OriginId, OriginRows>();
+  readonly #gaps = new Gaps();
+  // The last life of an origin that was declared over; and, of those, the last that is forgotten.
+  readonly #retired = new Map<OriginId, number>();
+  readonly #forgotten = new Map<OriginId, number>();
+
+  constructor(
+    name: string,
+    author: { readonly publicKey: Bytes; readonly epoch: number },
+    validate: Validate,
+    sha256: Sha256,
+    sink: StoreSink,
+  ) {
+    this.name = name;
+    this.#author = author.publicKey;
+    this.#epoch = author.epoch;
+    this.#origin = originOf(author.publicKey, sha256);
+    this.#validate = validate;
+    this.#sha256 = sha256;
+    this.#sink = sink;
+    this.own = new OwnRows(author.publicKey, author.epoch);
+    this.digests = new Digests(sha256);
+  }
+
+  // ---- our own rows
+
+  /** Our rows as of our last signed head. */
+  get signedRows(): OriginRows {
+    return this.#origins.get(this.#origin) ?? new OriginRows(this.#sha256);
+  }
+
+  /** Writes a row of ours, visible here at once. @throws BarrelError `replica_limit`, `invalid_row` */
+  put(key: string, value: Bytes): void {
+    const reason = this.#validate(key, value);
+    if (reason !== undefined) {
+      throw new BarrelError("invalid_row", `${this.name} takes no such row: ${reason}`);
+    }
+    if (!this.own.put(key, value)) return;
+    this.#sink.changed({ type: "put", row: this.#ownRow(key, this.own.values.get(key) as Bytes) });
+  }
+
+  /** Removes a row of ours; whether there was one. */
+  remove(key: string): boolean {
+    const value = this.own.remove(key);
+    if (value === undefined) return false;
+    this.#sink.changed({ type: "removed", row: this.#ownRow(key, value) });
+    return true;
+  }
+
+  /** Makes the batch that was signed part of what others see; returns its delta. */
+  signed(signature: Bytes): Delta | undefined {
+    const batch = this.own.batch;
+    if (batch === undefined) return undefined;
+    const head: Head = { ...batch.body, signature };
+    const rows = this.signedRows;
+    rows.commit(batch.plan, head, () => true);
+    this.#origins.set(this.#origin, rows);
+    this.digests.set(this.#origin, head);
+    this.own.settle(true);
+    return { ...batch.delta, head };
+  }
+
+  // ---- what others wrote
+
+  /** Whether a head would move us on; the rest needs no verification. */
+  isNews(origin: OriginId, head: Head): boolean {
+    if (origin === this.#origin) return false;
+    if ((this.#forgotten.get(origin) ?? -1) >= head.epoch) return false;
+    const held = this.#origins.get(origin)?.head;
+    if (held === undefined) return true;
+    // Two heads for one version: the author signed two histories; all take the greater.
+    const order = compareVersions(head, held) || compareBytes(head.hash, held.hash);
+    return order > 0;
+  }
+
+  /** Whether a head says of us what we never wrote: another process uses our key. */
+  isImpostor(head: Head): boolean {
+    return equalBytes(head.author, this.#author) &&
+      compareVersions(head, { epoch: this.#epoch, seq: this.signedRows.head?.seq ?? 0 }) > 0;
+  }
+
+  /** Applies a delta whose signature is good, and then those that waited for it. */
+  apply(origin: OriginId, delta: Delta): Outcome[] {
+    const outcomes = [this.#applyOne(origin, delta)];
+    if (outcomes[0]?.type !== "applied") return outcomes;
+    // One that still waits goes back where it came from.
+    for (const waiting of this.#gaps.take(origin)) outcomes.push(this.#applyOne(origin, waiting));
+    return outcomes;
+  }
+
+  #applyOne(origin: OriginId, delta: Delta): Outcome {
+    const { head } = delta;
+    if (!this.isNews(origin, head)) return { type: "stale" };
+    const held = this.#origins.get(origin);
+    if (held === undefined && this.#origins.size >= MAX_ORIGINS) {
+      return { type: "refused", reason: "too_many_origins" };
+    }
+    const continues = held?.head?.epoch === head.epoch;
+    if (delta.from > (continues ? held.head.seq : 0)) {
+      return { type: "gap", isKept: this.#gaps.add(origin, delta) };
+    }
+    const rows = continues ? held : new OriginRows(this.#sha256);
+    const plan = rows.plan(delta, this.#sha256);
+    if (typeof plan === "string") return { type: "refused", reason: plan };
+    if (!equalBytes(plan.sum.digest(), head.hash)) {
+      return { type: "refused", reason: "hash_mismatch" };
+    }
+    const before = continues ? plan.gone : [...held?.rows() ?? []];
+    const wasHidden = held?.head !== undefined && this.#isHidden(origin, held.head.epoch);
+    const oldHead = held?.head ?? head;
+    const added = rows.commit(plan, head, (put) => this.#isValid(put));
+    this.#origins.set(origin, rows);
+    const isHidden = this.#isHidden(origin, head.epoch);
+    this.digests.set(origin, isHidden ? undefined : head);
+    this.#tell(oldHead, wasHidden ? [] : before, head, isHidden ? [] : added);
+    return { type: "applied" };
+  }
+
+  #tell(oldHead: Head, before: readonly HeldRow[], head: Head, added: readonly HeldRow[]): void {
+    const isPut = new Set<string>();
+    for (const row of added) if (row.isShown) isPut.add(row.key);
+    for (const row of before) {
+      if (!row.isShown || isPut.has(row.key)) continue;
+      this.#sink.changed({ type: "removed", row: shown(oldHead, row) });
+    }
+    for (const row of added) {
+      if (row.isShown) this.#sink.changed({ type: "put", row: shown(head, row) });
+    }
+  }
+
+  #isValid(put: Put): boolean {
+    let reason: string | undefined;
+    try {
+      reason = this.#validate(put.key, put.value);
+    } catch {
+      reason = "validator_threw";
+    }
+    if (reason !== undefined) this.#sink.invalidRow(reason);
+    return reason === undefined;
+  }
+
+  // ---- the life of nodes
+
+  /** Hides the rows of a life that was declared over. */
+  retire(publicKey: Bytes, epoch: number): void {
+    const origin = originOf(publicKey, this.#sha256);
+    if (origin === this.#origin || (this.#retired.get(origin) ?? -1) >= epoch) return;
+    const head = this.#origins.get(origin)?.head;
+    const wasHidden = head === undefined || this.#isHidden(origin, head.epoch);
+    remember(this.#retired, origin, epoch);
+    if (wasHidden || !this.#isHidden(origin, head.epoch)) return;
+    this.digests.set(origin, undefined);
+    this.#tellAll("hidden", origin);
+  }
+
+  /** Takes {@link retire} back: the life goes on. */
+  restore(publicKey: Bytes, epoch: number): void {
+    const origin = originOf(publicKey, this.#sha256);
+    if ((this.#forgotten.get(origin) ?? -1) === epoch) this.#forgotten.delete(origin);
+    if (this.#retired.get(origin) !== epoch) return;
+    this.#retired.delete(origin);
+    const head = this.#origins.get(origin)?.head;
+    if (head === undefined || head.epoch > epoch) return;
+    this.digests.set(origin, head);
+    this.#tellAll("restored", origin);
+  }
+
+  /** Drops the rows of a life for good; nothing brings them back but {@link restore}. */
+  forget(publicKey: Bytes, epoch: number): void {
+    const origin = originOf(publicKey, this.#sha256);
+    if (origin === this.#origin) return;
+    this.retire(publicKey, epoch);
+    if ((this.#forgotten.get(origin) ?? -1) < epoch) remember(this.#forgotten, origin, epoch);
+    const head = this.#origins.get(origin)?.head;
+    if (head === undefined || head.epoch > epoch) return;
+    this.#origins.delete(origin);
+    this.#gaps.take(origin);
+  }
+
+  #isHidden(origin: OriginId, epoch: number): boolean {
+    return (this.#retired.get(origin) ?? -1) >= epoch;
+  }
+
+  #tellAll(type: "hidden" | "restored", origin: OriginId): void {
+    const rows = this.#origins.get(origin);
+    if (rows?.head === undefined) return;
+    for (const row of rows.rows()) {
+      if (row.isShown) this.#sink.changed({ type, row: shown(rows.head, row) });
+    }
+  }
+
+  // ---- comparing and answering
+
+  /** How far we know an origin; `NO_VERSION` when we do not. */
+  version(origin: OriginId): Version {
+    return this.#origins.get(origin)?.head ?? NO_VERSION;
+  }
+
+  /** The head we hold of an origin, unless it is hidden. */
+  headOf(origin: OriginId): Head | undefined {
+    const head = this.#origins.get(origin)?.head;
+    return head === undefined || this.#isHidden(origin, head.epoch) ? undefined : head;
+  }
+
+  /** Whether a life is of no interest: it is our own, or was declared over. */
+  isClosed(origin: OriginId, epoch: number): boolean {
+    return origin === this.#origin || this.#isHidden(origin, epoch);
+  }
+
+  /** How many origins there are. */
+  get originCount(): number {
+    return this.#origins.size;
+  }
+
+  /** The way from `version` to what we hold of an origin; undefined when that is no news. */
+  deltaFrom(origin: OriginId, version: Version): Delta | undefined {
+    const head = this.headOf(origin);
+    if (head === undefined || compareVersions(head, version) < 0) return undefined;
+    if (compareVersions(head, version) === 0 && version.seq > 0) return undefined;
+    return this.#origins.get(origin)?.deltaFrom(version);
+  }
+
+  // ---- reading
+
+  /** The row that an author wrote under a key. */
+  get(publicKey: Uint8Array, key: string): Row | undefined {
+    const origin = originOf(publicKey, this.#sha256);
+    if (origin === this.#origin) {
+      const value = this.own.values.get(key);
+      return value === undefined ? undefined : this.#ownRow(key, value);
+    }
+    return this.#rowOf(origin, key);
+  }
+
+  /** The rows that all authors wrote under a key. */
+  rowsOf(key: string): Row[] {
+    const rows: Row[] = [];
+    const own = this.own.values.get(key);
+    if (own !== undefined) rows.push(this.#ownRow(key, own));
+    for (const origin of this.#origins.keys()) {
+      const row = origin === this.#origin ? undefined : this.#rowOf(origin, key);
+      if (row !== undefined) rows.push(row);
+    }
+    return rows;
+  }
+
+  /** The rows of one author. */
+  *rowsBy(publicKey: Uint8Array): IterableIterator<Row> {
+    yield* this.#rowsBy(originOf(publicKey, this.#sha256));
+  }
+
+  /** Every visible row. */
+  *rows(): IterableIterator<Row> {
+    yield* this.#rowsBy(this.#origin);
+    for (const origin of this.#origins.keys()) {
+      if (origin !== this.#origin) yield* this.#rowsBy(origin);
+    }
+  }
+
+  *#rowsBy(origin: OriginId): IterableIterator<Row> {
+    if (origin === this.#origin) {
+      for (const [key, value] of this.own.values) yield this.#ownRow(key, value);
+      return;
+    }
+    const head = this.headOf(origin);
+    const rows = this.#origins.get(origin);
+    if (head === undefined || rows === undefined) return;
+    for (const row of rows.rows()) if (row.isShown) yield shown(head, row);
+  }
+
+  #rowOf(origin: OriginId, key: string): Row | undefined {
+    const head = this.headOf(origin);
+    const row = head && this.#origins.get(origin)?.get(key);
+    return row?.isShown ? shown(head as Head, row) : undefined;
+  }
+
+  #ownRow(key: string, value: Bytes): Row {
+    return { author: this.#author, epoch: this.#epoch, key, value };
+  }
+}
+
+function shown(head: Head, row: HeldRow): Row {
+  return { author: head.author, epoch: head.epoch, key: row.key, value: row.value };
+}
+
+// Bounded like the origins themselves; the oldest verdict goes first.
+function remember(verdicts: Map<OriginId, number>, origin: OriginId, epoch: number): void {
+  verdicts.delete(origin);
+  if (verdicts.size >= MAX_ORIGINS) {
+    const oldest = verdicts.keys().next().value;
+    if (oldest !== undefined) verdicts.delete(oldest);
+  }
+  verdicts.set(origin, epoch);
+}
