@@ -31,7 +31,7 @@ export interface ServerContext<State> {
   defer<T>(): Deferred<T>;
 }
 
-// deno-lint-ignore no-explicit-any -- the arguments are the definition's own business
+// oxlint-disable-next-line typescript/no-explicit-any -- the arguments are the definition's own business
 type AnyFunction<State> = (ctx: ServerContext<State>, ...args: any[]) => unknown;
 
 /** A server: how it starts, what can be asked of it, what it is told. */
@@ -54,20 +54,20 @@ export interface ServerDefinition<
 }
 
 /** Any server definition. */
-// deno-lint-ignore no-explicit-any -- stands for every definition
+// oxlint-disable-next-line typescript/no-explicit-any -- stands for every definition
 export type AnyServer = ServerDefinition<any, any, any, any>;
 
 type Result<T> = Awaited<T> extends Deferred<infer R> ? R : Awaited<T>;
-// deno-lint-ignore no-explicit-any -- infers the arguments behind the context
+// oxlint-disable-next-line typescript/no-explicit-any -- infers the arguments behind the context
 type ArgumentsOf<F> = F extends (ctx: any, ...args: infer A) => unknown ? A : never;
-// deno-lint-ignore no-explicit-any -- infers the result of any function
+// oxlint-disable-next-line typescript/no-explicit-any -- infers the result of any function
 type ResultOf<F> = F extends (...args: any[]) => infer R ? Result<R> : never;
 
 /** The typed client of a server. */
 export type ServerClient<D> = D extends ServerDefinition<
-  // deno-lint-ignore no-explicit-any -- only calls and casts matter here
+  // oxlint-disable-next-line typescript/no-explicit-any -- only calls and casts matter here
   any,
-  // deno-lint-ignore no-explicit-any -- only calls and casts matter here
+  // oxlint-disable-next-line typescript/no-explicit-any -- only calls and casts matter here
   any,
   infer Calls,
   infer Casts
@@ -79,7 +79,7 @@ export type ServerClient<D> = D extends ServerDefinition<
 
 /** The arguments of a server's `init`. */
 export type InitArguments<D> = D extends
-  // deno-lint-ignore no-explicit-any -- only the arguments matter here
+  // oxlint-disable-next-line typescript/no-explicit-any -- only the arguments matter here
   ServerDefinition<any, infer Args, any, any> ? Args : never;
 
 /** How to call. */

@@ -1,8 +1,8 @@
 import type { Timer } from "../base/clock.ts";
 import type { NodeName } from "../wire/node_name.ts";
-import { Pid } from "../wire/pid.ts";
+import type { Pid } from "../wire/pid.ts";
 import type { Ref } from "../wire/ref.ts";
-import { Mailbox } from "./mailbox.ts";
+import type { Mailbox } from "./mailbox.ts";
 import type { ReceiveOptions } from "./mailbox.ts";
 import type { ExitReason, SystemMessage } from "./messages.ts";
 

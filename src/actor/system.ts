@@ -257,7 +257,7 @@ export class ActorSystem implements PidSender {
         process.trapExit = value;
       },
       mailbox: { [Symbol.asyncIterator]: () => iterator },
-      // deno-lint-ignore no-explicit-any -- two overloads behind one function
+      // oxlint-disable-next-line typescript/no-explicit-any -- two overloads behind one function
       receive(first?: any, second?: any): any {
         return typeof first === "function" ? mailbox.take(first, second) : mailbox.next(first);
       },

@@ -1,7 +1,8 @@
 /**
  * The checks that make every Ed25519 library agree: RFC 8032 §5.1.7 with canonical encodings and
- * no low-order keys. Without them one signature may be good on one runtime and bad on another
- * (ZIP-215 accepts non-canonical points and low-order keys; BoringSSL and noble differ from it).
+ * no point of low order. Without them one signature may be good on one runtime and bad on another
+ * (ZIP-215 accepts non-canonical points and low-order keys, BoringSSL and noble differ from it, and
+ * Node refuses an R of low order that Deno and Bun accept).
  */
 import { decodeHex } from "@std/encoding/hex";
 import { equalBytes } from "./bytes.ts";
@@ -24,14 +25,20 @@ const LOW_ORDER = [
 
 /** Whether the bytes can be a public key: 32 bytes, canonical, not of low order. */
 export function isAcceptableKey(key: Uint8Array): boolean {
-  return key.length === 32 && isCanonicalPoint(key) &&
-    !LOW_ORDER.some((point) => equalBytes(point, key));
+  return key.length === 32 && isAcceptablePoint(key);
 }
 
-/** Whether the bytes can be a signature: 64 bytes, R canonical, S below the group order. */
+/**
+ * Whether the bytes can be a signature: 64 bytes, R canonical and not of low order, S below the
+ * group order.
+ */
 export function isAcceptableSignature(signature: Uint8Array): boolean {
-  return signature.length === 64 && isCanonicalPoint(signature.subarray(0, 32)) &&
+  return signature.length === 64 && isAcceptablePoint(signature.subarray(0, 32)) &&
     isBelow(signature.subarray(32), ORDER);
+}
+
+function isAcceptablePoint(point: Uint8Array): boolean {
+  return isCanonicalPoint(point) && !LOW_ORDER.some((low) => equalBytes(low, point));
 }
 
 function isCanonicalPoint(point: Uint8Array): boolean {

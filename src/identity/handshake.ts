@@ -183,7 +183,8 @@ export class Handshake {
     }
     if (equalBytes(peer.publicKey, own.publicKey)) return this.#refuse("self_connection");
     if (peer.name === own.name) return this.#refuse("name_conflict");
-    if (peer.mode !== own.mode) return this.#refuse("edge_unsupported");
+    // Behind a proxy the channel is the proxy's: without keys of our own nothing may cross it.
+    if (own.mode !== "direct" || peer.mode !== "direct") return this.#refuse("edge_unsupported");
     const differing = differingFeature(own, peer);
     if (differing !== undefined) return this.#refuse("feature_mismatch", differing);
     if (channelBinding === undefined) {

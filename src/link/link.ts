@@ -55,6 +55,8 @@ export class Link {
   readonly connection: Connection;
   /** Frames received and sent for rooms above: tells whether it is in use, without a clock. */
   activity = 0;
+  /** Whether a signal of an actor has ever crossed it: only the reaper closes such a link. */
+  isUsedByActors = false;
   /** Frames received in all, answers to pings among them: unchanged means that the peer is silent. */
   heard = 0;
 

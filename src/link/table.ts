@@ -75,6 +75,8 @@ export interface LinkTable extends Links {
   ping(name: NodeName, timeoutMs: number): Promise<number>;
   /** How many frames have come over the link to `name`: unchanged means silence. */
   heard(name: NodeName): number | undefined;
+  /** Whether a monitor or a process link crosses the link, or it was used of late. */
+  isInUse(name: NodeName): boolean;
   /** Ends the link to a peer that breaks the rules or does not read. */
   expel(name: NodeName, reason: LinkDownReason, text: string): void;
   /** Says goodbye to everybody and waits. */
@@ -159,6 +161,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const linkOwner: LinkOwner = {
     onFrame(link, type, body) {
       if (type >= FIRST_SIGNAL_TYPE) {
+        link.isUsedByActors = true;
         return signals.onSignal?.(type as FrameType, body, link.peer);
       }
       const channel = channels.get(type);
@@ -286,7 +289,10 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       if (frame.epoch !== 0 && frame.epoch !== link.peer.epoch) {
         undelivered(name, [frame], "another life of the node");
       } else if (frame.type < FIRST_DATA_TYPE) link.sendControl(frame.type, frame.body);
-      else link.sendData(frame.key, frame.type, frame.body, NOTHING);
+      else {
+        link.isUsedByActors ||= frame.type >= FIRST_SIGNAL_TYPE;
+        link.sendData(frame.key, frame.type, frame.body, NOTHING);
+      }
     }
     releaseWriters(name, entry);
   };
@@ -413,6 +419,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
           return void signals.onUndelivered?.(peer, epoch, "another life of the node");
         }
         checkRoom(peer, link.buffered);
+        link.isUsedByActors = true;
         link.sendData(streamKey, type, head, payload);
         return backPressure(entry, link.buffered);
       }
@@ -543,6 +550,11 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       return await link.ping(timeoutMs);
     },
     heard: (name) => entries.get(name)?.link?.heard,
+    isInUse(name) {
+      const entry = entries.get(name);
+      if (entry?.link === undefined) return false;
+      return entry.holds > 0 || entry.link.isUsedByActors;
+    },
     expel: (name, reason, text) => entries.get(name)?.link?.abort(reason, text),
     async close() {
       if (isClosed) return;

@@ -69,7 +69,11 @@ export function durableFiles(folder: string): SecretFiles {
 async function syncFolder(folder: string): Promise<void> {
   try {
     const handle = await open(folder, "r");
-    await handle.sync().finally(() => handle.close());
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
   } catch {
     // Windows and some file systems cannot flush a folder.
   }

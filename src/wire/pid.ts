@@ -6,7 +6,7 @@ export interface PidSender {
 }
 
 /** The name of one process in the cluster; a value: usable in any message, on any node. */
-// deno-lint-ignore no-explicit-any -- a pid of unknown protocol takes any message, as in Erlang
+// oxlint-disable-next-line typescript/no-explicit-any -- a pid of unknown protocol takes any message, as in Erlang
 export class Pid<Msg = any> {
   /** The node it lives on. */
   readonly node: NodeName;

@@ -1,0 +1,87 @@
+/**
+ * Barrel P2P: Erlang-style clusters for Deno, Bun and Node. Any actor talks to any actor on any
+ * machine over QUIC; peers prove who they are with Ed25519; services are found through a
+ * replicated registry; there is no server to run.
+ *
+ * @example
+ * ```ts
+ * import { createNode } from "@barrel/p2p";
+ *
+ * const node = await createNode({ name: "node1@127.0.0.1", listen: ["quic://127.0.0.1:0"] });
+ * const echo = node.spawn(async (self) => {
+ *   for await (const message of self.mailbox) console.log(message);
+ * });
+ * echo.send("hello");
+ * await node.close();
+ * ```
+ *
+ * @module
+ */
+export { createNode } from "./src/node/node.ts";
+export type { MemberInfo, Membership, Node, StartOptions } from "./src/node/node.ts";
+export type { NodeEvent } from "./src/node/events.ts";
+export type { AuthOptions, LimitOptions, NodeOptions } from "./src/node/options.ts";
+
+export { defineServer } from "./src/actor/gen_server.ts";
+export type {
+  AnyServer,
+  CallOptions,
+  Deferred,
+  InitArguments,
+  InitContext,
+  ServerClient,
+  ServerContext,
+  ServerDefinition,
+} from "./src/actor/gen_server.ts";
+export { CallTimeoutError, NodeDownError, NoProcessError, RemoteError } from "./src/actor/errors.ts";
+export { Down, Exit, NodeDown } from "./src/actor/messages.ts";
+export type { ExitReason, SystemMessage } from "./src/actor/messages.ts";
+export type { ReceiveOptions } from "./src/actor/mailbox.ts";
+export type { Behaviour, Self } from "./src/actor/process.ts";
+export type { SpawnOptions } from "./src/actor/system.ts";
+
+export type { Instance, Registry, RegistryEvent } from "./src/registry/registry.ts";
+
+export {
+  BarrelError,
+  ClosedError,
+  ConfigError,
+  ConflictError,
+  EncodeError,
+  HandshakeError,
+  OverloadedError,
+  ProtocolError,
+  TimeoutError,
+  TransportError,
+} from "./src/base/errors.ts";
+export type { Bytes } from "./src/base/bytes.ts";
+export type { Clock, Timer } from "./src/base/clock.ts";
+export type { Crypto, KeyPair } from "./src/base/crypto.ts";
+export type { EventsOptions, Overflow } from "./src/base/events.ts";
+export type { Logger, LogLevel } from "./src/base/logger.ts";
+export type { Random } from "./src/base/random.ts";
+export type { SecretFiles } from "./src/base/secret_files.ts";
+export type { Pin, TrustMode, TrustStore, TrustVerdict } from "./src/identity/trust.ts";
+export type { LinkSettings } from "./src/link/options.ts";
+export type { LinkInfo } from "./src/link/table.ts";
+export type { PeerDownReason } from "./src/membership/hyparview.ts";
+export type { MembershipOptions } from "./src/membership/options.ts";
+export type { Labels, MemoryMeter, Meter, MetricsSnapshot } from "./src/metrics/meter.ts";
+export type { LivenessOptions } from "./src/roster/options.ts";
+export type { DownReason } from "./src/roster/roster.ts";
+export type {
+  CloseInfo,
+  Connection,
+  ConnectionOptions,
+  ConnectionStats,
+  DialOptions,
+  Listener,
+  ListenOptions,
+  Pipe,
+  TlsIdentity,
+  Transport,
+} from "./src/transport/contract.ts";
+export type { NodeName } from "./src/wire/node_name.ts";
+export { Pid } from "./src/wire/pid.ts";
+export type { PidSender } from "./src/wire/pid.ts";
+export { Ref } from "./src/wire/ref.ts";

@@ -1,0 +1,150 @@
+/** Runs a {@link Plumtree}: frames, the alarm, topics and their subscribers. */
+import { Alarm } from "../base/alarm.ts";
+import type { Bytes } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import { BarrelError, messageOf } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
+import { Ring } from "../base/ring.ts";
+import type { Random } from "../base/random.ts";
+import type { Links } from "../link/ports.ts";
+import type { Meter } from "../metrics/meter.ts";
+import { utf8 } from "../base/bytes.ts";
+import { FrameType } from "../wire/frame_types.ts";
+import { MAX_NAME_BYTES } from "../wire/limits.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import { decodeControl, decodeGossip, encodeControl, encodeGossip, originOf } from "./messages.ts";
+import { Plumtree } from "./plumtree.ts";
+import type { PlumtreeEffect, PlumtreeEvent } from "./plumtree.ts";
+
+/** What broadcast needs of the node. */
+export interface BroadcastOptions {
+  readonly links: Pick<Links, "self" | "channel">;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly meter: Meter;
+  readonly sha256: (data: Uint8Array) => Uint8Array;
+}
+
+/** Messages to all members. */
+export interface Broadcast {
+  /**
+   * Sends bytes to every live member, at most once each, not to ourselves.
+   *
+   * @throws BarrelError `broadcast` when the payload is above 1 MiB or the topic above 255 bytes
+   */
+  publish(topic: string, payload: Bytes): void;
+  /** Called with each message of the topic; returns the function that ends it. */
+  subscribe(topic: string, handler: (payload: Bytes) => void): () => void;
+  neighbourUp(peer: NodeName): void;
+  neighbourDown(peer: NodeName): void;
+  close(): void;
+}
+
+/** The largest payload of one broadcast, bytes. */
+export const MAX_BROADCAST_BYTES: number = 1024 * 1024;
+
+/** Starts broadcast. */
+export function createBroadcast(options: BroadcastOptions): Broadcast {
+  const { links, clock, logger, meter, random } = options;
+  const { publicKey, epoch } = links.self;
+  const machine = new Plumtree(originOf(publicKey, epoch, options.sha256), random);
+  const gossip = links.channel(FrameType.PLUMTREE_GOSSIP);
+  const control = links.channel(FrameType.PLUMTREE_CONTROL);
+  const subscribers = new Map<string, Set<(payload: Bytes) => void>>();
+  const queue = new Ring<PlumtreeEffect>();
+  let isDraining = false;
+  let isClosed = false;
+
+  const feed = (event: PlumtreeEvent) => {
+    if (isClosed) return;
+    for (const effect of machine.handle(event, clock.now())) queue.push(effect);
+    if (isDraining) return;
+    isDraining = true;
+    try {
+      for (let effect = queue.shift(); effect !== undefined; effect = queue.shift()) {
+        carryOut(effect);
+      }
+    } finally {
+      isDraining = false;
+    }
+    if (!isClosed) alarm.set(machine.wakeAt);
+  };
+
+  const carryOut = (effect: PlumtreeEffect): void => {
+    switch (effect.type) {
+      case "push": {
+        const body = encodeGossip(effect.gossip);
+        meter.count("barrel_broadcast_sent_total", { kind: "gossip" }, effect.peers.length);
+        // A channel owns what it is given: one copy each, but for the last.
+        effect.peers.forEach((peer, i) =>
+          gossip.send(peer, i === effect.peers.length - 1 ? body : new Uint8Array(body))
+        );
+        return;
+      }
+      case "send":
+        meter.count("barrel_broadcast_sent_total", { kind: effect.message.type });
+        return control.send(effect.peer, encodeControl(effect.message));
+      case "deliver":
+        return deliver(effect.gossip.topic, effect.gossip.payload);
+      case "count":
+        return meter.count("barrel_broadcast_events_total", { what: effect.what });
+    }
+  };
+
+  const deliver = (topic: string, payload: Bytes) => {
+    meter.count("barrel_broadcast_delivered_total");
+    for (const handler of [...subscribers.get(topic) ?? []]) {
+      try {
+        handler(payload);
+      } catch (error) {
+        logger.log("error", `a subscriber of "${topic}" threw: ${messageOf(error)}`);
+      }
+    }
+  };
+
+  gossip.onFrame = (body, from) => {
+    const message = decodeGossip(body, MAX_BROADCAST_BYTES);
+    feed({ type: "gossip", from: from.name, gossip: message });
+  };
+  control.onFrame = (body, from) => {
+    feed({ type: "control", from: from.name, message: decodeControl(body) });
+  };
+  gossip.onUndelivered = control.onUndelivered = (peer) => feed({ type: "undelivered", peer });
+  const alarm = new Alarm(clock, () => feed({ type: "tick" }));
+
+  return {
+    publish(topic, payload) {
+      if (payload.length > MAX_BROADCAST_BYTES) {
+        throw new BarrelError(
+          "broadcast",
+          `a broadcast of ${payload.length} bytes; ${MAX_BROADCAST_BYTES} are allowed, ` +
+            "send larger data over a stream",
+        );
+      }
+      if (utf8(topic).length > MAX_NAME_BYTES) {
+        throw new BarrelError("broadcast", `a topic has at most ${MAX_NAME_BYTES} bytes`);
+      }
+      feed({ type: "publish", topic, payload });
+    },
+    subscribe(topic, handler) {
+      const handlers = subscribers.get(topic) ?? new Set();
+      subscribers.set(topic, handlers);
+      const own = (payload: Bytes) => handler(payload);
+      handlers.add(own);
+      return () => {
+        handlers.delete(own);
+        if (handlers.size === 0 && subscribers.get(topic) === handlers) subscribers.delete(topic);
+      };
+    },
+    neighbourUp: (peer) => feed({ type: "neighbourUp", peer }),
+    neighbourDown: (peer) => feed({ type: "neighbourDown", peer }),
+    close() {
+      isClosed = true;
+      alarm.cancel();
+      gossip.onFrame = control.onFrame = undefined;
+      gossip.onUndelivered = control.onUndelivered = undefined;
+      subscribers.clear();
+    },
+  };
+}

@@ -1,0 +1,349 @@
+/** The composition root: where the rooms become a node. */
+import { createCalls } from "../actor/calls.ts";
+import type { AnyServer, CallOptions, InitArguments, ServerClient } from "../actor/gen_server.ts";
+import type { ExitReason } from "../actor/messages.ts";
+import type { Behaviour } from "../actor/process.ts";
+import { ActorSystem } from "../actor/system.ts";
+import type { SpawnOptions } from "../actor/system.ts";
+import { createBroadcast } from "../broadcast/driver.ts";
+import type { Bytes } from "../base/bytes.ts";
+import { ClosedError, messageOf, TimeoutError } from "../base/errors.ts";
+import { Emitter } from "../base/events.ts";
+import type { EventsOptions, Overflow } from "../base/events.ts";
+import { fingerprint } from "../identity/keys.ts";
+import type { TrustStore } from "../identity/trust.ts";
+import type { LinkInfo } from "../link/table.ts";
+import { createMembership } from "../membership/driver.ts";
+import { membershipDefaults } from "../membership/options.ts";
+import type { MetricsSnapshot } from "../metrics/meter.ts";
+import { createRegistry } from "../registry/registry.ts";
+import type { Registry, RegistryDriver } from "../registry/registry.ts";
+import { createReplication } from "../replica/driver.ts";
+import type { Replication } from "../replica/driver.ts";
+import { createRoster } from "../roster/driver.ts";
+import type { RosterDriver } from "../roster/driver.ts";
+import { LIVENESS_DEFAULTS } from "../roster/options.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import type { Pid } from "../wire/pid.ts";
+import type { NodeEvent } from "./events.ts";
+import { layFoundation, makeWorld } from "./foundation.ts";
+import type { Foundation } from "./foundation.ts";
+import type { NodeOptions } from "./options.ts";
+import { validateOptions } from "./validate.ts";
+
+/** A member as `members()` lists it. */
+export interface MemberInfo {
+  readonly name: NodeName;
+  readonly epoch: number;
+  readonly status: "alive" | "unreachable";
+  readonly addresses: readonly string[];
+}
+
+/** `node.membership`. */
+export interface Membership {
+  /** Joins through a contact, an address or a node name; retried in the background. */
+  join(contact: string): Promise<void>;
+  /** Leaves the cluster; others are told. The node may join again. */
+  leave(): Promise<void>;
+  /** Declares a node down for good, by an operator's word. */
+  forget(name: NodeName): void;
+  /** The neighbours we gossip with. */
+  activeView(): NodeName[];
+  /** Whom we would turn to next. */
+  passiveView(): NodeName[];
+  /** Every live member known, this node among them. */
+  members(): MemberInfo[];
+  /** Each transition once, in order. */
+  events(options?: EventsOptions): AsyncIterableIterator<NodeEvent | Overflow>;
+  on(listener: (event: NodeEvent) => void): () => void;
+}
+
+/** Options of `node.start`. */
+export interface StartOptions extends SpawnOptions {
+  /** Registers the server cluster-wide under this name. */
+  readonly register?: string;
+  /** What others see beside the registration. */
+  readonly meta?: unknown;
+}
+
+/** A running node. */
+export interface Node extends AsyncDisposable {
+  readonly name: NodeName;
+  readonly publicKey: Bytes;
+  /** SHA-256 of the public key, hexadecimal. */
+  readonly fingerprint: string;
+  /** Where others can reach it. */
+  readonly addresses: readonly string[];
+  /** Tells this life from earlier ones. */
+  readonly epoch: number;
+  readonly membership: Membership;
+  readonly registry: Registry;
+  readonly links: {
+    /** The live links. */
+    list(): LinkInfo[];
+    /** Opens a link. @throws TransportError, HandshakeError */
+    connect(name: NodeName): Promise<void>;
+    /** Says goodbye and closes. */
+    disconnect(name: NodeName): Promise<void>;
+  };
+  readonly trust: TrustStore;
+  readonly broadcast: {
+    /** Sends bytes to every live member, at most once each. */
+    publish(topic: string, bytes: Uint8Array): Promise<void>;
+    /** Called with what others publish; returns the function that ends it. */
+    subscribe(topic: string, handler: (bytes: Bytes) => void): () => void;
+  };
+  readonly metrics: { snapshot(): MetricsSnapshot };
+  /** Resolves once a contact accepted us. @throws TimeoutError, ClosedError */
+  joined(options?: { timeoutMs?: number }): Promise<void>;
+  /** Starts a process. @throws ConflictError */
+  spawn<Msg>(behaviour: Behaviour<Msg>, options?: SpawnOptions): Pid<Msg>;
+  /** Sends to a pid or a name: of this node first, then of the registry. */
+  send(target: Pid | string, message: unknown): void | Promise<void>;
+  /** Sends an exit signal; `"kill"` cannot be trapped. */
+  exit(pid: Pid, reason: ExitReason): void;
+  /** Starts a server; resolves when its `init` has. */
+  start<D extends AnyServer>(
+    definition: D,
+    args: InitArguments<D>,
+    options?: StartOptions,
+  ): Promise<Pid>;
+  /** A typed client of a pid or a name. */
+  client<D extends AnyServer>(
+    definition: D,
+    target: Pid | string,
+    options?: CallOptions,
+  ): ServerClient<D>;
+  /** Leaves, drains, frees every handle. Idempotent. */
+  close(): Promise<void>;
+}
+
+const LEAVE_MS = 1_000;
+
+/**
+ * Starts a node. Contacts are joined, and retried, in the background.
+ *
+ * @throws ConfigError with the option's path; TransportError when an address cannot be bound or the
+ * host has no QUIC
+ */
+export async function createNode(options: NodeOptions): Promise<Node> {
+  const valid = validateOptions(options);
+  const world = await makeWorld(valid);
+  return compose(valid, await layFoundation(valid, world));
+}
+
+function compose(options: NodeOptions, foundation: Foundation): Node {
+  const { world, self, keys, trust, links, connector, limits, resolvers, needs } = foundation;
+  const { clock, random, crypto, logger, meter, files } = world;
+  const events = new Emitter<NodeEvent>((error) => {
+    logger.log("error", `a listener of membership events threw: ${messageOf(error)}`);
+  });
+
+  const system = new ActorSystem({
+    node: self.name,
+    epoch: self.epoch,
+    port: links.signals,
+    clock,
+    logger,
+    meter,
+    maxMessageBytes: limits.maxMessageBytes,
+    resolveName: (name) => registry.whereis(name),
+  });
+  const calls = createCalls(system);
+
+  const broadcast = createBroadcast({
+    links,
+    clock,
+    random,
+    logger,
+    meter,
+    sha256: (data) => crypto.sha256(data),
+  });
+  const replication: Replication = createReplication({
+    links,
+    keys,
+    clock,
+    random,
+    crypto,
+    logger,
+    meter,
+    publish: (body) => void broadcast.publish(REPLICA_TOPIC, body),
+  });
+  broadcast.subscribe(REPLICA_TOPIC, (body) => replication.receive(body));
+
+  const roster: RosterDriver = createRoster({
+    links,
+    replication,
+    liveness: { ...LIVENESS_DEFAULTS, ...options.liveness },
+    clock,
+    random,
+    logger,
+    meter,
+    ephemeral: !files.durable,
+    heard: (peer) => links.heard(peer),
+    ping: (peer, timeoutMs) => links.ping(peer, timeoutMs),
+    probeHost: (address, timeoutMs) => connector.probe(address, timeoutMs),
+    isAcceptable: (name, publicKey) => trust.check(name, publicKey) !== "mismatch",
+    onLife(what, member) {
+      registry.onLife(what, member.publicKey, member.epoch);
+      if (what === "retire") trust.forgetEphemeral(member.name);
+    },
+  });
+  const registry: RegistryDriver = createRegistry({
+    system,
+    replication,
+    roster,
+    self,
+    clock,
+    random,
+    logger,
+  });
+
+  const membership = createMembership({
+    links,
+    options: { ...membershipDefaults, ...options.membership },
+    clock,
+    random,
+    logger,
+    meter,
+    isNeeded: (peer) => links.isInUse(peer),
+  });
+  resolvers.push((name) => links.peer(name)?.addresses ?? []);
+  resolvers.push((name) => roster.member(name)?.addresses ?? []);
+  resolvers.push((name) => membership.addressesOf(name));
+  needs.push((name) => membership.activeView().includes(name));
+
+  membership.on((event) => {
+    if (event.type === "peerUp") {
+      broadcast.neighbourUp(event.node);
+      replication.neighbourUp(event.node);
+      roster.neighbourUp(event.node);
+    } else if (event.type === "peerDown") {
+      broadcast.neighbourDown(event.node);
+      replication.neighbourDown(event.node);
+      roster.neighbourDown(event.node);
+    }
+    events.emit(event);
+  });
+  roster.on((event) => {
+    if (event.type === "nodeDown") {
+      const member = roster.member(event.node);
+      membership.nodeDown(event.node, member?.epoch ?? 0);
+      system.nodeDown(event.node);
+    }
+    events.emit(event);
+  });
+  for (const contact of options.contactNodes ?? []) membership.join(contact);
+
+  let closing: Promise<void> | undefined;
+  const leave = async () => {
+    // Neighbours that do not answer must not keep us.
+    await Promise.race([
+      roster.leave().catch(() => {}),
+      new Promise<void>((resolve) => void clock.after(LEAVE_MS, resolve)),
+    ]);
+    membership.leave();
+    await Promise.all(links.peers().map(({ name }) => links.disconnect(name)));
+  };
+  const close = async () => {
+    system.close();
+    await Promise.race([
+      roster.leave().catch(() => {}),
+      new Promise<void>((resolve) => void clock.after(LEAVE_MS, resolve)),
+    ]);
+    membership.leave();
+    await links.close();
+    membership.close();
+    registry.close();
+    roster.close();
+    replication.close();
+    broadcast.close();
+    await connector.close();
+    events.close();
+  };
+
+  const node: Node = {
+    name: self.name,
+    publicKey: self.publicKey,
+    fingerprint: fingerprint(self.publicKey, crypto),
+    addresses: self.addresses,
+    epoch: self.epoch,
+    registry,
+    trust,
+    membership: {
+      join(contact) {
+        membership.join(contact);
+        return node.joined();
+      },
+      leave,
+      forget: (name) => roster.forget(name),
+      activeView: () => membership.activeView(),
+      passiveView: () => membership.passiveView(),
+      members: () => [
+        { name: self.name, epoch: self.epoch, status: "alive", addresses: self.addresses },
+        ...roster.members().map(({ name, epoch, status, addresses }) => {
+          return { name, epoch, status: status as "alive" | "unreachable", addresses };
+        }),
+      ],
+      on: (listener) => events.on(listener),
+      events: (eventsOptions) => events.events(eventsOptions),
+    },
+    links: {
+      list: () => links.list(),
+      connect: async (name) => void await links.connect(name),
+      disconnect: (name) => links.disconnect(name),
+    },
+    broadcast: {
+      async publish(topic, bytes) {
+        await broadcast.publish(`${USER_TOPIC}${topic}`, new Uint8Array(bytes));
+      },
+      subscribe: (topic, handler) => broadcast.subscribe(`${USER_TOPIC}${topic}`, handler),
+    },
+    metrics: { snapshot: () => meter.snapshot() },
+    joined({ timeoutMs } = {}) {
+      if (closing !== undefined) return Promise.reject(new ClosedError(`${self.name} is closed`));
+      if (membership.activeView().length > 0) return Promise.resolve();
+      return new Promise((resolve, reject) => {
+        const timer = timeoutMs === undefined ? undefined : clock.after(timeoutMs, () => {
+          off();
+          const contacts = options.contactNodes?.join(", ") || "nobody: give contactNodes or join()";
+          reject(
+            new TimeoutError(
+              `${self.name} has not joined within ${timeoutMs} ms; it still tries ${contacts}`,
+            ),
+          );
+        });
+        const off = membership.on((event) => {
+          if (event.type !== "peerUp") return;
+          off();
+          timer?.cancel();
+          resolve();
+        });
+      });
+    },
+    spawn: (behaviour, spawnOptions) => system.spawn(behaviour, spawnOptions),
+    send: (target, message) =>
+      typeof target === "string" ? system.sendTo(target, message) : system.send(target, message),
+    exit: (pid, reason) => system.exit(pid, reason),
+    async start(definition, args, { name, register, meta } = {}) {
+      const pid = await calls.start(definition, args, name === undefined ? {} : { name });
+      if (register !== undefined) {
+        try {
+          await registry.register(register, pid, meta);
+        } catch (error) {
+          system.exit(pid, "kill");
+          throw error;
+        }
+      }
+      return pid;
+    },
+    client: (definition, target, callOptions) => calls.client(definition, target, callOptions),
+    close: () => closing ??= close(),
+    [Symbol.asyncDispose]: () => node.close(),
+  };
+  return node;
+}
+
+/** Topics of the library and of users are kept apart. */
+const REPLICA_TOPIC = "barrel:replica";
+const USER_TOPIC = "user:";
