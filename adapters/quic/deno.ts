@@ -391,7 +391,7 @@ class DenoPipe extends Incoming implements Pipe {
     if (chunk === undefined) {
       if (this.#ending && !this.#closed) {
         this.#closed = true;
-        writer.close().catch(() => {}).then(this.#finishWriting);
+        void writer.close().catch(() => {}).then(this.#finishWriting);
       }
       return;
     }

@@ -64,10 +64,10 @@ const TREE_WAIT_MS = [500, 100, 3_000] as const;
 const GRAFT_WAIT_MS = [500, 50, 5_000] as const;
 /** A root shapes its tree once in this time at most: until then its last message has arrived. */
 const SHAPING_MS = 1_000;
-/** While others use its tree a root shapes it, at the latest after this time, milliseconds… */
-const ROOT_INTERVAL_MS = 10_000;
-/** …or so many messages. */
-const BUSY_MESSAGES = 64;
+/** A message shapes its tree if no other went along it for this long, milliseconds. */
+const QUIET_MS = 2_000;
+/** After so many messages that did not shape its tree, a root sends one that does. */
+const BUSY_MESSAGES = Number(process.env.BUSY ?? 16);
 /** A root that sends nothing for this long gives way to another sender, milliseconds. */
 const ROOT_SILENCE_MS = 45_000;
 /** A new neighbour hears of messages of this age, milliseconds, and of so many at most. */
@@ -110,6 +110,8 @@ export class Plumtree {
   readonly #roots: (Root | undefined)[] = new Array(TREES).fill(undefined);
   /** Trees of which no message was seen yet. */
   #unused = ALL_TREES;
+  /** When the last message of each tree was seen. */
+  readonly #usedAt: number[] = new Array(TREES).fill(-Infinity);
 
   readonly #seen = new SeenIds();
   readonly #cache = new MessageCache();
@@ -118,7 +120,6 @@ export class Plumtree {
   #lastSeq = 0;
   #announceAt = Infinity;
   #rootAt = Infinity;
-  #rootPauseMs = SHAPING_MS;
   #shapedAt = -Infinity;
   /** Messages of others since we shaped our tree. */
   #foreign = 0;
@@ -188,7 +189,9 @@ export class Plumtree {
 
   #publish(topic: string, payload: Bytes, now: number): void {
     const seq = ++this.#lastSeq;
-    const shaping = this.#isRoot(now) && now - this.#shapedAt >= SHAPING_MS;
+    const tree = treeOf(this.#origin);
+    const quiet = now - (this.#usedAt[tree] as number) >= QUIET_MS;
+    const shaping = quiet || (this.#isRoot(now) && now - this.#shapedAt >= SHAPING_MS);
     if (shaping) this.#shapedAt = now;
     const gossip = { origin: this.#origin, seq, shaping, hops: 0, topic, payload };
     this.#seen.add(gossip);
@@ -231,7 +234,8 @@ export class Plumtree {
   ): void {
     const tree = treeOf(gossip.origin);
     this.#unused &= ~(1 << tree);
-    this.#followRoot(tree, gossip.origin, now);
+    this.#usedAt[tree] = now;
+    this.#followRoot(tree, gossip, now);
     this.#cache.add(key, { gossip, from, late: undefined, at: now, grafts: 0 });
     const peers = this.#eager(1 << tree, from);
     if (peers.length > 0) this.#out.push({ type: "push", peers, gossip });
@@ -495,7 +499,7 @@ export class Plumtree {
   // ---- optimisation
 
   /** The root of a tree is the sender with the lowest number among those who still send. */
-  #followRoot(tree: number, origin: number, now: number): void {
+  #followRoot(tree: number, { origin, shaping }: Gossip, now: number): void {
     const root = this.#roots[tree];
     if (root === undefined || origin <= root.origin || now - root.at > ROOT_SILENCE_MS) {
       this.#roots[tree] = { origin, at: now };
@@ -503,8 +507,8 @@ export class Plumtree {
     }
     if (root.origin !== this.#origin) return;
     // Others use the tree that we are the root of.
-    const pause = ++this.#foreign >= BUSY_MESSAGES ? SHAPING_MS : this.#rootPauseMs;
-    this.#rootAt = Math.min(this.#rootAt, this.#shapedAt + pause);
+    this.#foreign = shaping ? 0 : this.#foreign + 1;
+    if (this.#foreign >= BUSY_MESSAGES) this.#rootAt = Math.max(now, this.#shapedAt + SHAPING_MS);
   }
 
   #isRoot(now: number): boolean {
@@ -519,7 +523,6 @@ export class Plumtree {
   #sendAsRoot(now: number): void {
     this.#rootAt = Infinity;
     this.#foreign = 0;
-    this.#rootPauseMs = Math.min(ROOT_INTERVAL_MS, this.#rootPauseMs * 2);
     if (this.#isRoot(now)) this.#publish("", EMPTY, now);
   }
 
@@ -533,7 +536,7 @@ export class Plumtree {
     const cached: Cached | undefined = this.#cache.get(keyOf(entry));
     if (cached?.from === undefined || cached.from === neighbour.name) return;
     const hops = entry.hops + 1;
-    if (!cached.gossip.shaping || cached.gossip.hops <= hops) return;
+    if (!cached.gossip.shaping || cached.gossip.hops - hops < (this.#roots[tree]?.origin === entry.origin ? 1 : Number(process.env.OPT ?? 2))) return;
     const parent = this.#neighbours.get(cached.from);
     cached.from = neighbour.name;
     cached.gossip = { ...cached.gossip, hops };

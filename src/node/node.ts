@@ -186,7 +186,12 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     isAcceptable: (name, publicKey) => trust.check(name, publicKey) !== "mismatch",
     onLife(what, member) {
       registry.onLife(what, member.publicKey, member.epoch);
-      if (what === "retire") trust.forgetEphemeral(member.name);
+      if (what !== "retire") return;
+      trust.forgetEphemeral(member.name);
+      // Nothing comes over its link any more; goodbyes would only wait for it.
+      if (links.peer(member.name)?.epoch === member.epoch) {
+        links.expel(member.name, "lost", "declared down");
+      }
     },
   });
   const registry: RegistryDriver = createRegistry({
@@ -294,8 +299,12 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       disconnect: (name) => links.disconnect(name),
     },
     broadcast: {
-      async publish(topic, bytes) {
-        await broadcast.publish(`${USER_TOPIC}${topic}`, new Uint8Array(bytes));
+      // Promised, so that back-pressure can come without a change of the API.
+      publish(topic, bytes) {
+        return new Promise((resolve) => {
+          broadcast.publish(`${USER_TOPIC}${topic}`, new Uint8Array(bytes));
+          resolve();
+        });
       },
       subscribe: (topic, handler) => broadcast.subscribe(`${USER_TOPIC}${topic}`, handler),
     },
