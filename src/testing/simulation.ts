@@ -1,0 +1,186 @@
+/** Whole nodes on virtual time over an in-memory network: one seed, one history. */
+import { encodeHex } from "@std/encoding/hex";
+import { concat, utf8 } from "../base/bytes.ts";
+import type { Crypto } from "../base/crypto.ts";
+import type { Logger } from "../base/logger.ts";
+import { nobleCrypto, syncHashes } from "../base/noble_crypto.ts";
+import { seededRandom } from "../base/random.ts";
+import { memoryFiles } from "../base/secret_files.ts";
+import type { SecretFiles } from "../base/secret_files.ts";
+import { createNode } from "../node/node.ts";
+import type { Node } from "../node/node.ts";
+import type { NodeOptions } from "../node/options.ts";
+import { createMemoryNetwork } from "../transport/memory.ts";
+import type { MemoryHost } from "../transport/memory.ts";
+import { fastCrypto } from "./fast_crypto.ts";
+import { createVirtualClock } from "./virtual_clock.ts";
+
+/** How a simulation is made. */
+export interface SimulationOptions {
+  /** Decides everything that is left to chance. */
+  readonly seed: number;
+  /** How many nodes; they join through the first one. */
+  readonly nodes: number;
+  /** One-way latency, ms, uniform between the two. @default [1, 20] */
+  readonly latencyMs?: readonly [number, number];
+  /** Chance that a packet is lost and sent again. @default 0 */
+  readonly loss?: number;
+  /** `real` signs with Ed25519; `fast` with a stand-in without security. @default "fast" */
+  readonly crypto?: "real" | "fast";
+  /** Further options of every node, or of the node with this number. */
+  readonly options?: Partial<NodeOptions> | ((index: number) => Partial<NodeOptions>);
+  /** Gets the log lines of all nodes. */
+  readonly logger?: (node: string, level: string, message: string) => void;
+}
+
+/** A simulated cluster. */
+export interface Simulation {
+  /** A node by its number. It changes with `restart`. */
+  node(index: number): Node;
+  /** All nodes. */
+  readonly nodes: readonly Node[];
+  /** Virtual milliseconds since the start. */
+  now(): number;
+  /** Lets time pass. */
+  run(options: { forMs: number }): Promise<void>;
+  /** Lets time pass until the promise settles, an hour at most; gives its result. */
+  run<T>(promise: Promise<T>): Promise<T>;
+  /** Lets time pass until the condition holds. @throws Error after `withinMs` (10 minutes) */
+  until(condition: () => boolean, options?: { withinMs?: number }): Promise<void>;
+  /** Nothing passes between the two groups any more. */
+  partition(a: readonly Node[], b: readonly Node[]): void;
+  /** Nothing passes from one to the other; the way back stays open. */
+  cut(from: Node, to: Node): void;
+  /** Everything passes again. */
+  heal(): void;
+  /** The node is gone, and nobody is told. */
+  crash(node: Node): void;
+  /** The node neither sends nor receives for a while. */
+  stall(node: Node, forMs: number): void;
+  /** The node crashes and comes back under its name, with what it had on disk. */
+  restart(node: Node): Promise<Node>;
+  /** A hash of every packet that arrived so far, and when: equal for equal seeds. */
+  trace(): string;
+  /** Closes every node. */
+  close(): Promise<void>;
+}
+
+const LIMIT_MS = 3_600_000;
+const STEP_MS = 100;
+
+interface Member {
+  node: Node;
+  host: MemoryHost;
+  readonly files: SecretFiles;
+  stop: () => void;
+  isGone: boolean;
+}
+
+/** Starts a simulated cluster; it is still joining when this returns. */
+export async function createSimulation(options: SimulationOptions): Promise<Simulation> {
+  const { seed, latencyMs = [1, 20], loss = 0, logger } = options;
+  const time = createVirtualClock();
+  let trace = syncHashes.sha256(utf8(`seed ${seed}`));
+  const network = createMemoryNetwork({
+    clock: time.view().clock,
+    random: seededRandom(seed),
+    latencyMs,
+    loss,
+    onPacket(from, to, what, bytes) {
+      trace = syncHashes.sha256(concat([trace, utf8(`${time.now()} ${from} ${to} ${what}`), bytes]));
+    },
+  });
+  const members: Member[] = [];
+  let lives = 0;
+
+  const start = async (index: number, files: SecretFiles): Promise<Member> => {
+    const name = `n${index}`;
+    const host = network.host(`${name}.${lives}`);
+    const random = seededRandom(seed * 1_000_003 + ++lives);
+    const { clock, stop } = time.view();
+    const crypto: Crypto = options.crypto === "real" ? nobleCrypto(random) : fastCrypto(random);
+    const log: Logger = {
+      log: (level, message) => logger?.(name, level, message),
+    };
+    const more = typeof options.options === "function"
+      ? options.options(index)
+      : options.options ?? {};
+    const node = await time.until(
+      createNode({
+        name: `${name}@sim`,
+        listen: [`mem://${name}:${lives}`],
+        contactNodes: index === 0 ? [] : [(members[0] as Member).node.addresses[0] as string],
+        cluster: "simulation",
+        ...more,
+        transports: [host.transport],
+        clock,
+        random,
+        crypto,
+        storage: files,
+        logger: log,
+      }),
+      LIMIT_MS,
+    );
+    return { node, host, files, stop, isGone: false };
+  };
+
+  for (let index = 0; index < options.nodes; index++) {
+    members.push(await start(index, durable(memoryFiles())));
+  }
+
+  const memberOf = (node: Node): Member => {
+    const member = members.find((candidate) => candidate.node === node);
+    if (member === undefined) throw new Error(`${node.name} is not a living node of this simulation`);
+    return member;
+  };
+  const hosts = (nodes: readonly Node[]) => nodes.map((node) => memberOf(node).host);
+  const crash = (member: Member) => {
+    member.isGone = true;
+    member.host.crash();
+    member.stop();
+  };
+
+  const simulation: Simulation = {
+    node: (index) => (members[index] as Member).node,
+    get nodes() {
+      return members.map(({ node }) => node);
+    },
+    now: () => time.now(),
+    run<T>(what: Promise<T> | { forMs: number }) {
+      return "forMs" in what
+        ? time.run(what.forMs) as Promise<T>
+        : time.until(what, LIMIT_MS);
+    },
+    async until(condition, { withinMs = 600_000 } = {}) {
+      const end = time.now() + withinMs;
+      while (!condition()) {
+        if (time.now() >= end) throw new Error(`did not hold within ${withinMs} ms of virtual time`);
+        await time.run(STEP_MS);
+      }
+    },
+    partition: (a, b) => network.partition(hosts(a), hosts(b)),
+    cut: (from, to) => network.cut(memberOf(from).host, memberOf(to).host),
+    heal: () => network.heal(),
+    crash: (node) => crash(memberOf(node)),
+    stall: (node, forMs) => memberOf(node).host.stall(forMs),
+    async restart(node) {
+      const member = memberOf(node);
+      const index = members.indexOf(member);
+      if (!member.isGone) crash(member);
+      const next = await start(index, member.files);
+      members[index] = next;
+      return next.node;
+    },
+    trace: () => encodeHex(trace),
+    async close() {
+      const open = members.filter(({ isGone }) => !isGone);
+      await time.until(Promise.all(open.map(({ node }) => node.close())), LIMIT_MS);
+    },
+  };
+  return simulation;
+}
+
+// Simulated disks outlive a simulated crash.
+function durable(files: SecretFiles): SecretFiles {
+  return { ...files, durable: true };
+}

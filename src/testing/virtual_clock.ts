@@ -1,0 +1,95 @@
+import type { Clock } from "../base/clock.ts";
+import { Heap } from "../base/heap.ts";
+import { realClock } from "../base/real.ts";
+
+/** Time that moves only when it is told to. */
+export interface VirtualClock {
+  /** Milliseconds since the start. */
+  now(): number;
+  /** A node's own view: its wall clock may be wrong, and its timers can be stopped for good. */
+  view(options?: { wallOffsetMs?: number }): { clock: Clock; stop(): void };
+  /** Lets `forMs` pass: timers fire in order, and between them all promises settle. */
+  run(forMs: number): Promise<void>;
+  /** Lets time pass until the promise settles. @throws what it rejects with, or Error after `limitMs` */
+  until<T>(promise: Promise<T>, limitMs: number): Promise<T>;
+}
+
+interface Entry {
+  readonly at: number;
+  readonly order: number;
+  readonly fn: () => void;
+  cancelled: boolean;
+}
+
+/** Wall clock at the start: fixed, so that runs are equal. */
+const START_WALL_MS = Date.UTC(2026, 0, 1);
+
+/** Makes a clock that stands at zero. */
+export function createVirtualClock(): VirtualClock {
+  const timers = new Heap<Entry>((a, b) => a.at < b.at || (a.at === b.at && a.order < b.order));
+  let now = 0;
+  let order = 0;
+  let fired = 0;
+
+  const after = (ms: number, fn: () => void) => {
+    const entry: Entry = { at: now + Math.max(0, ms), order: order++, fn, cancelled: false };
+    timers.push(entry);
+    return { cancel: () => void (entry.cancelled = true) };
+  };
+
+  // A turn of the real event loop: promises that were settled have told everybody by then.
+  const settle = () => new Promise<void>((resolve) => realClock.nextTurn(resolve));
+
+  // Fires what is due next, up to `end`; false when nothing is.
+  const step = async (end: number): Promise<boolean> => {
+    const next = timers.peek();
+    if (next === undefined || next.at > end) return false;
+    timers.pop();
+    if (next.cancelled) return true;
+    now = next.at;
+    fired++;
+    next.fn();
+    await settle();
+    return true;
+  };
+
+  return {
+    now: () => now,
+    view({ wallOffsetMs = 0 } = {}) {
+      let isStopped = false;
+      const unlessStopped = (fn: () => void) => () => {
+        if (!isStopped) fn();
+      };
+      return {
+        stop: () => void (isStopped = true),
+        clock: {
+          now: () => now,
+          wall: () => START_WALL_MS + wallOffsetMs + now,
+          after: (ms, fn) => after(ms, unlessStopped(fn)),
+          nextTurn: (fn) => void after(0, unlessStopped(fn)),
+        },
+      };
+    },
+    async run(forMs) {
+      const end = now + forMs;
+      await settle();
+      while (await step(end));
+      now = end;
+    },
+    async until(promise, limitMs) {
+      const end = now + limitMs;
+      let isSettled = false;
+      const settled = () => void (isSettled = true);
+      promise.then(settled, settled);
+      await settle();
+      while (!isSettled) {
+        if (!(await step(end))) {
+          throw new Error(
+            `after ${limitMs} ms of virtual time and ${fired} timers the promise has not settled`,
+          );
+        }
+      }
+      return await promise;
+    },
+  };
+}
