@@ -198,10 +198,12 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     system,
     replication,
     roster,
-    self,
+    links,
+    neighbours: () => membership.activeView(),
     clock,
     random,
     logger,
+    meter,
   });
 
   const membership = createMembership({

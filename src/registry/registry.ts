@@ -1,299 +1,418 @@
 /**
- * The registry: names of processes that the whole cluster sees. Each node writes rows for its own
- * processes into a replicated store; an entry goes with its process, with `unregister`, or with the
- * verdict on its node, and for no other reason.
+ * The cluster-wide registry: rows of a replicated store that each node writes for its own
+ * processes. An entry goes with its process or with the verdict on its node, never because two
+ * nodes stopped being neighbours.
  */
-import type { ActorSystem } from "../actor/system.ts";
 import { NoProcessError } from "../actor/errors.ts";
-import { utf8 } from "../base/bytes.ts";
+import type { ExitReason } from "../actor/messages.ts";
+import type { ActorSystem } from "../actor/system.ts";
+import { Alarm } from "../base/alarm.ts";
+import { equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
-import { BarrelError, messageOf } from "../base/errors.ts";
+import { BarrelError, ClosedError, messageOf, OverloadedError } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
-import type { EventsOptions, Overflow } from "../base/events.ts";
+import type { EventSource } from "../base/events.ts";
 import type { Logger } from "../base/logger.ts";
-import { pick } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
-import type { Replication } from "../replica/driver.ts";
-import type { Change, Row } from "../replica/store_state.ts";
-import type { RosterDriver } from "../roster/driver.ts";
-import { decodeMessage } from "../wire/decoder.ts";
-import { MessageEncoder } from "../wire/encoder.ts";
-import { MAX_NAME_BYTES } from "../wire/limits.ts";
+import type { Channel, Links } from "../link/ports.ts";
+import type { Meter } from "../metrics/meter.ts";
+import type { Replication, Store } from "../replica/driver.ts";
+import type { Change } from "../replica/store_state.ts";
+import { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { Pid } from "../wire/pid.ts";
+import { Proxies } from "./proxy.ts";
+import { MAX_IN_FLIGHT, Router } from "./router.ts";
+import type { RouterEvent } from "./router.ts";
+import { decodeRouter, encodeRouter } from "./router_messages.ts";
+import { checkName, encodeState, rowKey, validateRow } from "./rows.ts";
+import { ServiceTable } from "./service_table.ts";
+import type { Instance, RegistryEvent } from "./service_table.ts";
 
-/** One process behind a name. */
-export interface Instance {
-  readonly name: string;
-  readonly node: NodeName;
-  readonly pid: Pid;
-  readonly meta: unknown;
+export type { Instance, RegistryEvent } from "./service_table.ts";
+
+/** Options of `whereis`. */
+export interface WhereisOptions {
+  /**
+   * Wider rings of the overlay that are asked after the first when nobody here knows the name. A
+   * name that nobody has costs 300 ms, doubled with each. @default 1
+   */
+  readonly retries?: number;
 }
 
-/** What happens to names, each transition once. */
-export type RegistryEvent =
-  | {
-    readonly type: "registered" | "unregistered";
-    readonly name: string;
-    readonly node: NodeName;
-    readonly pid: Pid;
-  }
-  | {
-    readonly type: "down";
-    readonly name: string;
-    readonly node: NodeName;
-    readonly pid: Pid;
-    readonly reason: "nodeDown";
-  };
-
-/** `node.registry`. */
-export interface Registry {
+/** `node.registry`: names for processes, known on every node. */
+export interface Registry extends EventSource<RegistryEvent> {
   /**
-   * Makes a process of this node known cluster-wide; registering it again updates `meta`. Settles
-   * when the entry is signed and on its way.
+   * Makes a process of this node known under a name, which may have many instances. Registering it
+   * again replaces `meta` (any message value of at most 4 KiB). Resolves once it is published.
    *
-   * @throws NoProcessError for a process that is not alive here; BarrelError `registry` for a name
-   * that is empty or above 255 bytes; EncodeError for a `meta` that cannot be sent or is above 4 KiB
+   * @throws BarrelError `bad_name`, `not_local`, `replica_limit`; NoProcessError; EncodeError
    */
   register(name: string, pid: Pid, meta?: unknown): Promise<void>;
-  /** Takes the entry back; nothing happens when there is none. */
+  /** Takes a process off a name; nothing happens when it is not there. @throws BarrelError `not_local` */
   unregister(name: string, pid: Pid): Promise<void>;
-  /** A process behind the name: one of this node if there is one, otherwise any. */
-  whereis(name: string, options?: { retries?: number }): Promise<Pid | undefined>;
-  /** Every process behind the name. */
+  /**
+   * A process with this name: of this node, of those that are known, or found through the overlay.
+   * One caller gets the same one as long as it lives.
+   *
+   * @throws OverloadedError when 256 names are being searched for already
+   */
+  whereis(name: string, options?: WhereisOptions): Promise<Pid | undefined>;
+  /** Every instance that is known. */
   lookup(name: string): Instance[];
-  /** Those of this node. */
+  /** The instances of this node. */
   lookupLocal(name: string): Instance[];
-  /** Every name that has a process. */
+  /** Every name that has an instance. */
   names(): string[];
-  /** A process of this node that passes messages on to the service, wherever it lives. */
+  /**
+   * A process of this node that passes messages on to the service wherever it lives; the same one
+   * for one name. Ends with `noproc` when the service has had no instance for 30 s.
+   */
   proxy(name: string): Pid;
-  events(options?: EventsOptions): AsyncIterableIterator<RegistryEvent | Overflow>;
-  on(listener: (event: RegistryEvent) => void): () => void;
 }
 
 /** The registry as the node drives it. */
 export interface RegistryDriver extends Registry {
-  /** The verdict on a life of a node, or its end. */
+  /** What the roster found about the life of a node. */
   onLife(what: "retire" | "restore" | "forget", publicKey: Bytes, epoch: number): void;
   close(): void;
 }
 
-/** What the registry is made of. */
+/** What the registry needs of the node. */
 export interface RegistryOptions {
   readonly system: ActorSystem;
   readonly replication: Pick<Replication, "createStore">;
-  readonly roster: Pick<RosterDriver, "nameOf" | "on">;
-  readonly self: { readonly publicKey: Bytes };
+  /** Who speaks for which node. Its events are a reason to ask again. */
+  readonly roster: {
+    nameOf(publicKey: Uint8Array): NodeName | undefined;
+    on(listener: () => void): () => void;
+  };
+  readonly links: Pick<Links, "self" | "channel">;
+  /** The peers that queries are sent to. */
+  readonly neighbours: () => readonly NodeName[];
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly meter: Meter;
 }
 
-interface Entry {
-  readonly row: Row;
-  readonly name: string;
-  readonly id: number;
-  readonly meta: unknown;
-  /** Whether `registered` was told: its node's name must be known for that. */
-  told: Instance | undefined;
-}
+/** An entry that ended says why for this long, in milliseconds, before its row goes. */
+const LINGER_MS = 10_000;
+/** Ended entries that linger; beyond, the oldest go at once. */
+const MAX_LINGERING = 1024;
+/** What the overlay found is believed for this long, in milliseconds. */
+const ROUTE_MS = 5_000;
+const MAX_ROUTES = 1024;
+/** Authors whose names are asked for again, in milliseconds, while there are any. */
+const NAMES_AGAIN_MS = 1_000;
 
-const MAX_META_BYTES = 4 * 1024;
-const RETRY_MS = 250;
-const SEPARATOR = "\0";
-
-/** Creates the registry of a node. */
+/** Starts the registry. */
 export function createRegistry(options: RegistryOptions): RegistryDriver {
-  const { system, roster, clock, random, logger } = options;
-  const { node, epoch } = system.options;
-  const encoder = new MessageEncoder(MAX_META_BYTES);
-  const emitter = new Emitter<RegistryEvent>((error) => {
-    logger.log("error", `a listener of the registry threw: ${messageOf(error)}`);
-  });
-  const context = { own: { node, epoch }, peer: { node, epoch }, sender: system };
-  /** By name, then by author and process. */
-  const byName = new Map<string, Map<string, Entry>>();
-  const untold = new Set<Entry>();
-  /** Names of our own processes, by process. */
-  const ours = new Map<number, Set<string>>();
-  const proxies = new Map<string, Pid>();
+  return new Driver(options);
+}
 
-  const store = options.replication.createStore({
-    name: "registry",
-    validate: (key, value) => (parse(key) && readMeta(value) ? undefined : "malformed"),
-    onChange: (change) => onChange(change),
-  });
+class Driver implements RegistryDriver {
+  readonly #options: RegistryOptions;
+  readonly #self: NodeName;
+  readonly #table: ServiceTable;
+  readonly #store: Store;
+  readonly #router: Router;
+  readonly #channel: Channel;
+  readonly #proxies: Proxies;
+  readonly #emitter: Emitter<RegistryEvent>;
+  readonly #alarm: Alarm;
+  readonly #endings: (() => void)[] = [];
+  /** Names of our processes, by their number. */
+  readonly #ours = new Map<number, Set<string>>();
+  /** Rows of ours that only say how they ended, and when they go; oldest first. */
+  readonly #lingering = new Map<string, number>();
+  /** Authors whose rows came before the roster knew who they are. */
+  readonly #unnamed = new Map<string, Bytes>();
+  #namesAgainAt = Infinity;
+  readonly #routes = new Map<string, { readonly pid: Pid; readonly until: number }>();
+  readonly #searching = new Map<
+    string,
+    { readonly promise: Promise<Pid | undefined>; settle(pid: Pid | undefined): void }
+  >();
+  #isClosed = false;
 
-  const readMeta = (value: Bytes): { meta: unknown } | undefined => {
-    try {
-      return { meta: decodeMessage(value, context) };
-    } catch {
-      return undefined;
-    }
-  };
-
-  const onChange = ({ type, row }: Change) => {
-    const parsed = parse(row.key);
-    if (parsed === undefined) return;
-    const { name, id } = parsed;
-    const key = `${String.fromCharCode(...row.author)} ${id}`;
-    const entries = byName.get(name) ?? new Map<string, Entry>();
-    const old = entries.get(key);
-    if (type === "put" || type === "restored") {
-      const meta = readMeta(row.value)?.meta;
-      const entry: Entry = { row, name, id, meta, told: undefined };
-      entries.set(key, entry);
-      byName.set(name, entries);
-      if (old !== undefined) untold.delete(old);
-      // New metadata is the same registration.
-      if (old?.told !== undefined && old.row.epoch === row.epoch) {
-        entry.told = { ...old.told, meta };
-        return;
-      }
-      tellGone(old, "unregistered");
-      untold.add(entry);
-      tellNew();
-      return;
-    }
-    if (old === undefined) return;
-    entries.delete(key);
-    untold.delete(old);
-    if (entries.size === 0) byName.delete(name);
-    tellGone(old, type === "hidden" ? "down" : "unregistered");
-  };
-
-  const tellGone = (entry: Entry | undefined, type: "unregistered" | "down") => {
-    if (entry?.told === undefined) return;
-    const { name, node: where, pid } = entry.told;
-    if (type === "down") emitter.emit({ type, name, node: where, pid, reason: "nodeDown" });
-    else emitter.emit({ type, name, node: where, pid });
-  };
-
-  // The rows of a node may come before the roster knows whose key that is.
-  const tellNew = () => {
-    for (const entry of [...untold]) {
-      const instance = instanceOf(entry);
-      if (instance === undefined) continue;
-      untold.delete(entry);
-      entry.told = instance;
-      const { name, node: where, pid } = instance;
-      emitter.emit({ type: "registered", name, node: where, pid });
-    }
-  };
-  const offRoster = roster.on((change) => change.type === "nodeUp" && tellNew());
-
-  const instanceOf = (entry: Entry): Instance | undefined => {
-    if (entry.told !== undefined) return entry.told;
-    const where = roster.nameOf(entry.row.author);
-    if (where === undefined) return undefined;
-    const pid = new Pid(where, entry.row.epoch, entry.id, system);
-    return { name: entry.name, node: where, pid, meta: entry.meta };
-  };
-
-  const lookup = (name: string): Instance[] =>
-    [...byName.get(name)?.values() ?? []].flatMap((entry) => instanceOf(entry) ?? []);
-
-  const onExit = (pid: Pid) => {
-    for (const name of ours.get(pid.id) ?? []) store.remove(keyOf(name, pid.id));
-    ours.delete(pid.id);
-    for (const [name, proxy] of proxies) if (proxy.equals(pid)) proxies.delete(name);
-  };
-  system.exitListeners.add(onExit);
-
-  const find = (name: string): Pid | undefined => {
-    const instances = lookup(name);
-    const local = instances.filter(({ pid }) => system.isLocal(pid));
-    return pick(random, local.length > 0 ? local : instances)?.pid;
-  };
-
-  // Resolves when the name is registered somewhere, or after a while.
-  const changed = (name: string, ms: number): Promise<void> =>
-    new Promise((resolve) => {
-      const done = () => {
-        timer.cancel();
-        off();
-        resolve();
-      };
-      const timer = clock.after(ms, done);
-      const off = emitter.on((event) => event.name === name && done());
+  constructor(options: RegistryOptions) {
+    this.#options = options;
+    const { system, links, clock, logger, meter, random, roster } = options;
+    const { name, epoch } = links.self;
+    this.#self = name;
+    this.#emitter = new Emitter((error) => {
+      logger.log("error", `a listener of registry events threw: ${messageOf(error)}`);
     });
+    this.#table = new ServiceTable({ node: name, epoch }, system);
+    this.#proxies = new Proxies({
+      system,
+      clock,
+      meter,
+      pick: (service) => this.#table.pick(service),
+      whereis: (service) => this.whereis(service),
+    });
+    this.#router = new Router({
+      self: name,
+      random,
+      neighbours: options.neighbours,
+      localProcess: (service) => this.lookupLocal(service)[0]?.pid.id,
+      knownNodes: (service) => [...new Set(this.#table.lookup(service).map(({ node }) => node))],
+    });
+    this.#alarm = new Alarm(clock, () => this.#tick());
+    this.#channel = links.channel(FrameType.ROUTER);
+    this.#channel.onFrame = (body, from) =>
+      this.#route({ type: "message", from, message: decodeRouter(body) });
+    this.#channel.onUndelivered = (peer) => this.#route({ type: "undelivered", peer });
+    this.#store = options.replication.createStore({
+      name: "registry",
+      validate: validateRow,
+      onChange: (change) => this.#changed(change),
+    });
+    const onExit = (pid: Pid, reason: ExitReason) => this.#exited(pid, reason);
+    system.exitListeners.add(onExit);
+    this.#endings.push(() => system.exitListeners.delete(onExit));
+    this.#endings.push(roster.on(() => this.#nameAuthors()));
+  }
 
-  const registry: RegistryDriver = {
-    async register(name, pid, meta) {
-      checkName(name);
-      if (system.find(pid) === undefined) {
-        const why = system.isLocal(pid) ? "noproc" : "it lives on another node: register it there";
-        throw new NoProcessError(String(pid), why);
+  // ---- names of our own processes
+
+  async register(name: string, pid: Pid, meta?: unknown): Promise<void> {
+    checkName(name);
+    this.#checkLocal(name, pid);
+    const { system } = this.#options;
+    if (system.find(pid) === undefined) throw new NoProcessError(String(pid), "noproc");
+    const key = rowKey(name, pid.id);
+    this.#store.put(key, encodeState({ type: "live", meta }));
+    this.#lingering.delete(key);
+    const names = this.#ours.get(pid.id) ?? new Set();
+    this.#ours.set(pid.id, names.add(name));
+    await this.#store.flushed();
+  }
+
+  async unregister(name: string, pid: Pid): Promise<void> {
+    checkName(name);
+    this.#checkLocal(name, pid);
+    const names = this.#ours.get(pid.id);
+    if (names?.delete(name) !== true) return;
+    if (names.size === 0) this.#ours.delete(pid.id);
+    this.#end(rowKey(name, pid.id), encodeState({ type: "unregistered" }));
+    await this.#store.flushed();
+  }
+
+  #checkLocal(name: string, pid: Pid): void {
+    if (this.#isClosed) throw new ClosedError(`${this.#self} is closed`);
+    if (this.#options.system.isLocal(pid)) return;
+    throw new BarrelError(
+      "not_local",
+      `${pid} is not a process of ${this.#self}; only its own node can name it ${
+        JSON.stringify(name)
+      }`,
+    );
+  }
+
+  #exited(pid: Pid, reason: ExitReason): void {
+    const names = this.#ours.get(pid.id);
+    if (names === undefined) return;
+    this.#ours.delete(pid.id);
+    const state = encodeState({ type: "down", reason });
+    for (const name of names) this.#end(rowKey(name, pid.id), state);
+  }
+
+  #end(key: string, state: Bytes): void {
+    try {
+      this.#store.put(key, state);
+    } catch (error) {
+      // No room for the reason: then without.
+      if (!(error instanceof BarrelError)) throw error;
+      return void this.#store.remove(key);
+    }
+    this.#lingering.delete(key);
+    this.#lingering.set(key, this.#options.clock.now() + LINGER_MS);
+    if (this.#lingering.size > MAX_LINGERING) {
+      this.#sweep(this.#lingering.values().next().value ?? 0);
+    }
+    this.#wind();
+  }
+
+  #sweep(now: number): void {
+    for (const [key, at] of this.#lingering) {
+      if (at > now) break;
+      this.#lingering.delete(key);
+      this.#store.remove(key);
+    }
+  }
+
+  // ---- names of all
+
+  lookup(name: string): Instance[] {
+    this.#nameAuthors();
+    return this.#table.lookup(name);
+  }
+
+  lookupLocal(name: string): Instance[] {
+    return this.#table.lookup(name).filter(({ node }) => node === this.#self);
+  }
+
+  names(): string[] {
+    this.#nameAuthors();
+    return this.#table.names();
+  }
+
+  proxy(name: string): Pid {
+    checkName(name);
+    return this.#proxies.get(name);
+  }
+
+  on(listener: (event: RegistryEvent) => void): () => void {
+    return this.#emitter.on(listener);
+  }
+
+  events(...options: Parameters<EventSource<RegistryEvent>["events"]>): ReturnType<
+    EventSource<RegistryEvent>["events"]
+  > {
+    return this.#emitter.events(...options);
+  }
+
+  #changed(change: Change): void {
+    const { author } = change.row;
+    const node = this.#nameOf(author);
+    if (node === undefined) {
+      this.#unnamed.set(String.fromCharCode(...author), author);
+      this.#namesAgainAt = this.#options.clock.now() + NAMES_AGAIN_MS;
+      return this.#wind();
+    }
+    this.#tell(this.#table.change(change, node));
+  }
+
+  #nameOf(author: Bytes): NodeName | undefined {
+    const { links, roster } = this.#options;
+    const { name, publicKey } = links.self;
+    return equalBytes(author, publicKey) ? name : roster.nameOf(author);
+  }
+
+  // Rows may come before the record that says whose they are.
+  #nameAuthors(): void {
+    for (const [id, author] of this.#unnamed) {
+      const node = this.#nameOf(author);
+      if (node === undefined) continue;
+      this.#unnamed.delete(id);
+      for (const row of this.#store.rowsBy(author)) {
+        this.#tell(this.#table.change({ type: "put", row }, node));
       }
-      const value = new Uint8Array(encoder.encode(meta)) as Bytes;
-      store.put(keyOf(name, pid.id), value);
-      const names = ours.get(pid.id) ?? new Set();
-      names.add(name);
-      ours.set(pid.id, names);
-      await store.flushed();
-    },
-    async unregister(name, pid) {
-      if (!system.isLocal(pid) || ours.get(pid.id)?.delete(name) !== true) return;
-      store.remove(keyOf(name, pid.id));
-      await store.flushed();
-    },
-    async whereis(name, { retries = 0 } = {}) {
-      for (let attempt = 0;; attempt++) {
-        const pid = find(name);
-        if (pid !== undefined || attempt >= retries) return pid;
-        await changed(name, RETRY_MS * 2 ** Math.min(attempt, 3));
-      }
-    },
-    lookup,
-    lookupLocal: (name) => lookup(name).filter(({ pid }) => system.isLocal(pid)),
-    names: () => [...byName.keys()].filter((name) => lookup(name).length > 0).sort(),
-    proxy(name) {
-      checkName(name);
-      const known = proxies.get(name);
-      if (known !== undefined) return known;
-      const pid = system.spawn(async (self) => {
-        for await (const message of self.mailbox) {
-          const target = find(name) ?? await registry.whereis(name, { retries: 3 });
-          if (target !== undefined) await system.send(target, message);
-          else system.options.meter.count("barrel_messages_dropped_total", { reason: "no_name" });
+    }
+    if (this.#unnamed.size === 0) this.#namesAgainAt = Infinity;
+  }
+
+  #tell(events: readonly RegistryEvent[]): void {
+    for (const event of events) {
+      this.#emitter.emit(event);
+      this.#proxies.serviceChanged(event.name);
+      if (event.type === "registered") this.#settle(event.name, this.#table.pick(event.name));
+      else if (this.#routes.get(event.name)?.pid.equals(event.pid)) this.#routes.delete(event.name);
+    }
+  }
+
+  // ---- names that are not known here
+
+  async whereis(name: string, { retries = 1 }: WhereisOptions = {}): Promise<Pid | undefined> {
+    checkName(name);
+    this.#nameAuthors();
+    const known = this.#table.pick(name);
+    if (known !== undefined || this.#isClosed) return known;
+    const route = this.#routes.get(name);
+    if (route !== undefined && route.until > this.#options.clock.now()) return route.pid;
+    const searching = this.#searching.get(name);
+    if (searching !== undefined) return await searching.promise;
+    if (this.#router.inFlight >= MAX_IN_FLIGHT) {
+      throw new OverloadedError(`${MAX_IN_FLIGHT} names are being searched for already`);
+    }
+    const { promise, resolve } = Promise.withResolvers<Pid | undefined>();
+    this.#searching.set(name, { promise, settle: resolve });
+    this.#route({ type: "search", name, retries });
+    return await promise;
+  }
+
+  #settle(name: string, pid: Pid | undefined): void {
+    const searching = this.#searching.get(name);
+    if (searching === undefined) return;
+    this.#searching.delete(name);
+    this.#route({ type: "cancel", name });
+    searching.settle(pid);
+  }
+
+  #route(event: RouterEvent): void {
+    if (this.#isClosed) return;
+    const { clock, meter, system } = this.#options;
+    for (const effect of this.#router.handle(event, clock.now())) {
+      switch (effect.type) {
+        case "send":
+          this.#channel.send(effect.to, encodeRouter(effect.message));
+          break;
+        case "found": {
+          const pid = new Pid(effect.node, effect.epoch, effect.process, system);
+          this.#remember(effect.name, pid);
+          this.#settle(effect.name, pid);
+          break;
         }
-      });
-      proxies.set(name, pid);
-      return pid;
-    },
-    on: (listener) => emitter.on(listener),
-    events: (eventsOptions) => emitter.events(eventsOptions),
-    onLife: (what, publicKey, life) => store[what](publicKey, life),
-    close() {
-      offRoster();
-      system.exitListeners.delete(onExit);
-      emitter.close();
-    },
-  };
-  return registry;
-}
+        case "missing":
+          this.#settle(effect.name, undefined);
+          break;
+        case "refused":
+          meter.count("barrel_router_refused_total", { reason: effect.reason });
+          break;
+      }
+    }
+    this.#wind();
+  }
 
-function keyOf(name: string, id: number): string {
-  return `${name}${SEPARATOR}${id}`;
-}
+  #remember(name: string, pid: Pid): void {
+    this.#routes.delete(name);
+    const oldest = this.#routes.keys().next().value;
+    if (this.#routes.size >= MAX_ROUTES && oldest !== undefined) this.#routes.delete(oldest);
+    this.#routes.set(name, { pid, until: this.#options.clock.now() + ROUTE_MS });
+  }
 
-function parse(key: string): { name: string; id: number } | undefined {
-  const at = key.lastIndexOf(SEPARATOR);
-  const name = key.slice(0, at);
-  const id = Number(key.slice(at + 1));
-  const isGood = at > 0 && isServiceName(name) && /^\d{1,16}$/.test(key.slice(at + 1)) &&
-    Number.isSafeInteger(id);
-  return isGood ? { name, id } : undefined;
-}
+  // ---- the node
 
-function isServiceName(name: string): boolean {
-  return name.length > 0 && !name.includes(SEPARATOR) && name.isWellFormed() &&
-    utf8(name).length <= MAX_NAME_BYTES;
-}
+  onLife(what: "retire" | "restore" | "forget", publicKey: Bytes, epoch: number): void {
+    if (this.#isClosed) return;
+    if (what !== "restore") this.#forgetRoutes(this.#nameOf(publicKey), epoch);
+    this.#store[what](publicKey, epoch);
+  }
 
-function checkName(name: string): void {
-  if (typeof name === "string" && isServiceName(name)) return;
-  throw new BarrelError("registry", `a service name has 1 to ${MAX_NAME_BYTES} bytes of UTF-8`);
+  #forgetRoutes(node: NodeName | undefined, epoch: number): void {
+    for (const [name, { pid }] of this.#routes) {
+      if (pid.node === node && pid.epoch <= epoch) this.#routes.delete(name);
+    }
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#alarm.cancel();
+    this.#channel.onFrame = this.#channel.onUndelivered = undefined;
+    for (const end of this.#endings) end();
+    this.#proxies.close();
+    for (const { settle } of this.#searching.values()) settle(undefined);
+    this.#searching.clear();
+    this.#emitter.close();
+  }
+
+  #wind(): void {
+    if (this.#isClosed) return;
+    const lingers = this.#lingering.values().next().value ?? Infinity;
+    this.#alarm.set(Math.min(this.#router.wakeAt(), lingers, this.#namesAgainAt));
+  }
+
+  #tick(): void {
+    const now = this.#options.clock.now();
+    this.#sweep(now);
+    if (now >= this.#namesAgainAt) {
+      this.#namesAgainAt = now + NAMES_AGAIN_MS;
+      this.#nameAuthors();
+    }
+    this.#route({ type: "tick" });
+  }
 }

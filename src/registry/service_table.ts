@@ -1,0 +1,147 @@
+/** The services that are known, from the rows of the registry's store, and what becomes of them. */
+import type { Bytes } from "../base/bytes.ts";
+import type { Change, Row } from "../replica/store_state.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import { Pid } from "../wire/pid.ts";
+import type { PidSender } from "../wire/pid.ts";
+import { decodeState, parseKey } from "./rows.ts";
+import type { RowState } from "./rows.ts";
+
+/** One instance of a service. */
+export interface Instance {
+  readonly name: string;
+  readonly node: NodeName;
+  readonly pid: Pid;
+  readonly meta: unknown;
+}
+
+/** A transition of one instance, told once. */
+export interface RegistryEvent {
+  /** `down`: its process ended, or its node was declared down. */
+  readonly type: "registered" | "unregistered" | "down";
+  readonly name: string;
+  readonly node: NodeName;
+  readonly pid: Pid;
+  /** Of `down`: the exit reason; `"noconnection"` when it was the node. */
+  readonly reason?: unknown;
+}
+
+interface Held extends Instance {
+  /** The row it comes from: author and key. */
+  readonly row: string;
+}
+
+/** The instances by name and by row. */
+export class ServiceTable {
+  readonly #own: { readonly node: NodeName; readonly epoch: number };
+  readonly #sender: PidSender;
+  readonly #byRow = new Map<string, Held>();
+  readonly #byName = new Map<string, Map<string, Held>>();
+
+  /** `own` is this life of this node; `sender` sends for the pids that the table makes. */
+  constructor(own: { readonly node: NodeName; readonly epoch: number }, sender: PidSender) {
+    this.#own = own;
+    this.#sender = sender;
+  }
+
+  /** Takes a change of a row whose author is `node`. */
+  change({ type, row }: Change, node: NodeName): RegistryEvent[] {
+    const id = rowId(row.author, row.key);
+    const held = this.#byRow.get(id);
+    switch (type) {
+      case "put":
+      case "restored":
+        return this.#put(id, row, node, held);
+      case "removed":
+        // Its row said why before; who missed that knows only that it is gone.
+        return held === undefined ? [] : [this.#drop(held, "down", "noproc")];
+      case "hidden":
+        return held === undefined ? [] : [this.#drop(held, "down", "noconnection")];
+    }
+  }
+
+  /** Every instance of a name. */
+  lookup(name: string): Instance[] {
+    return [...this.#byName.get(name)?.values() ?? []].map(entryOf);
+  }
+
+  /** The names that have an instance. */
+  names(): string[] {
+    return [...this.#byName.keys()];
+  }
+
+  /** Whether a name has an instance. */
+  has(name: string): boolean {
+    return this.#byName.has(name);
+  }
+
+  /**
+   * One instance: of this node if there is one, otherwise always the same for one caller as long
+   * as it lives, and different ones for different nodes (rendezvous hashing), so that what one
+   * node sends stays in order and the load is spread.
+   */
+  pick(name: string): Pid | undefined {
+    let best: Pid | undefined;
+    let bestScore = -1;
+    for (const { pid, node } of this.#byName.get(name)?.values() ?? []) {
+      const bonus = node === this.#own.node ? 2 ** 32 : 0;
+      const score = bonus + fnv1a(`${this.#own.node} ${pid} ${pid.epoch}`);
+      if (score > bestScore) [best, bestScore] = [pid, score];
+    }
+    return best;
+  }
+
+  #put(id: string, row: Row, node: NodeName, held: Held | undefined): RegistryEvent[] {
+    const key = parseKey(row.key);
+    const state = this.#read(row, node);
+    if (key === undefined || state === undefined) return [];
+    if (state.type !== "live") {
+      if (held === undefined) return [];
+      return state.type === "down"
+        ? [this.#drop(held, "down", state.reason)]
+        : [this.#drop(held, "unregistered")];
+    }
+    const events: RegistryEvent[] = [];
+    const isSame = held?.pid.epoch === row.epoch;
+    // The same number in a later life of the node is another process.
+    if (held !== undefined && !isSame) events.push(this.#drop(held, "down", "noproc"));
+    const pid = isSame ? held.pid : new Pid(node, row.epoch, key.id, this.#sender);
+    const instance: Held = { name: key.name, node, pid, meta: state.meta, row: id };
+    this.#byRow.set(id, instance);
+    const instances = this.#byName.get(key.name) ?? new Map<string, Held>();
+    this.#byName.set(key.name, instances);
+    instances.set(id, instance);
+    if (!isSame) events.push({ type: "registered", name: key.name, node, pid });
+    return events;
+  }
+
+  #read(row: Row, node: NodeName): RowState | undefined {
+    const peer = { node, epoch: row.epoch };
+    return decodeState(row.value, { own: this.#own, peer, sender: this.#sender });
+  }
+
+  #drop(held: Held, type: "unregistered" | "down", reason?: unknown): RegistryEvent {
+    const { name, node, pid, row } = held;
+    this.#byRow.delete(row);
+    const instances = this.#byName.get(name);
+    instances?.delete(row);
+    if (instances?.size === 0) this.#byName.delete(name);
+    return type === "down" ? { type, name, node, pid, reason } : { type, name, node, pid };
+  }
+}
+
+function entryOf({ name, node, pid, meta }: Held): Instance {
+  return { name, node, pid, meta };
+}
+
+function rowId(author: Bytes, key: string): string {
+  return String.fromCharCode(...author) + key;
+}
+
+function fnv1a(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) {
+    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  }
+  return hash >>> 0;
+}
