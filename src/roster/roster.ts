@@ -8,7 +8,8 @@
  * member; suspicion asks further members to look for themselves (SWIM, Das et al., DSN 2002).
  *
  * Facts travel as rows of a replicated store that their authors sign, so that whoever comes late
- * sees the same and comes to the same verdict.
+ * sees the same and comes to the same verdict. An accusation stands until the accused answers it
+ * with a higher incarnation: so every node that came to a verdict learns that it was wrong.
  */
 import { encodeHex } from "@std/encoding/hex";
 import type { Bytes } from "../base/bytes.ts";
@@ -82,7 +83,9 @@ interface MemberState {
   addresses: readonly string[];
   ephemeral: boolean;
   status: MemberStatus;
-  downAt: number;
+  /** When it became unreachable, or down. */
+  since: number;
+  downReason: DownReason | undefined;
 }
 
 interface Watch {
@@ -116,6 +119,8 @@ const ASKED = 3;
 const RANDOM_PROBE_MS = 10_000;
 /** From this size on a cluster may hold a verdict back, as it may be cut in two. */
 const BRAKE_FROM = 8;
+/** Verdicts of this age still count as silence at the same time, milliseconds. */
+const WINDOW_MS = 60_000;
 /** Members kept at most: nobody may fill memory with made-up ones. */
 const MAX_MEMBERS = 100_000;
 
@@ -176,7 +181,7 @@ export class Roster {
         }
         break;
       case "linkUp":
-        this.#linkUp(event.peer, now, effects);
+        this.#cleared(event.peer.name, now);
         break;
       case "linkDown":
         this.#linkDown(event.peer, event.reason, now, effects);
@@ -222,7 +227,8 @@ export class Roster {
         publicKey: author,
         epoch,
         status: record.left ? "down" : "alive",
-        downAt: now,
+        since: now,
+        downReason: record.left ? "left" : undefined,
       };
       this.#members.set(name, member);
       if (record.left) effects.push({ type: "retire", member });
@@ -273,13 +279,6 @@ export class Roster {
     this.#judge(target, now, effects);
   }
 
-  #linkUp(peer: PeerIdentity, now: number, effects: RosterEffect[]): void {
-    this.#cleared(peer.name, now);
-    const member = this.#members.get(peer.name);
-    if (member === undefined || member.epoch !== peer.epoch) return;
-    this.#withdraw(peer.name, effects);
-    this.#judge(peer.name, now, effects);
-  }
 
   #linkDown(
     peer: PeerIdentity,
@@ -304,11 +303,7 @@ export class Roster {
   ): void {
     const member = this.#members.get(peer);
     if (member === undefined || member.status === "down") return;
-    if (result === "alive") {
-      this.#cleared(peer, now);
-      this.#withdraw(peer, effects);
-      return this.#judge(peer, now, effects);
-    }
+    if (result === "alive") return this.#cleared(peer, now);
     const watch = this.#watches.get(peer);
     if (result === "silent" && watch === undefined) return this.#suspect(member, now, effects, true);
     if (result !== "refused") return;
@@ -332,23 +327,13 @@ export class Roster {
       // We were stalled: nobody else was silent.
       for (const watch of this.#watches.values()) watch.lastHeard += late;
     }
-    for (const peer of heard) {
-      const watch = this.#watches.get(peer);
-      if (watch === undefined) continue;
-      const wasSuspected = watch.suspectedAt !== undefined;
-      this.#cleared(peer, now);
-      if (!wasSuspected) continue;
-      this.#withdraw(peer, effects);
-      this.#judge(peer, now, effects);
-    }
+    for (const peer of heard) this.#cleared(peer, now);
     for (const [peer, watch] of this.#watches) this.#examine(peer, watch, now, effects);
     this.#probeSomebody(now, effects);
-    if (this.#heldSince !== undefined) {
-      for (const name of [...this.#accusations.keys()]) this.#judge(name, now, effects);
-    }
+    for (const name of [...this.#accusations.keys()]) this.#judge(name, now, effects);
     for (const member of [...this.#members.values()]) {
       if (member.status !== "down") continue;
-      if (now - member.downAt < this.#options.liveness.forgetAfterMs) continue;
+      if (now - member.since < this.#options.liveness.forgetAfterMs) continue;
       this.#members.delete(member.name);
       this.#accusations.delete(member.name);
       this.#withdraw(member.name, effects);
@@ -431,7 +416,7 @@ export class Roster {
   #judge(name: NodeName, now: number, effects: RosterEffect[]): void {
     const member = this.#members.get(name);
     if (member === undefined || member.status === "down") return;
-    const accusers = this.#accusersOf(member);
+    const { accusers, isRefused } = this.#accusersOf(member);
     if (accusers === 0) {
       if (member.status !== "unreachable") return;
       member.status = "alive";
@@ -440,28 +425,29 @@ export class Roster {
     }
     if (member.status === "alive") {
       member.status = "unreachable";
+      member.since = now;
       effects.push({ type: "emit", change: { type: "nodeUnreachable", node: name } });
     }
     // Reachable members besides the accused, ourselves among them.
     let reachable = 1;
-    let standing = 1;
-    for (const other of this.#members.values()) {
-      if (other.status === "down") continue;
-      standing++;
-      if (other.status === "alive") reachable++;
-    }
-    if (this.#isHeld(standing, standing - reachable, now)) return;
-    if (accusers >= Math.min(2, reachable)) this.#down(member, "unreachable", now, effects);
+    for (const other of this.#members.values()) if (other.status === "alive") reachable++;
+    if (accusers < Math.min(2, reachable)) return;
+    if (!isRefused && this.#isHeld(member, reachable, now)) return;
+    this.#down(member, "unreachable", now, effects);
   }
 
-  #accusersOf(member: Member): number {
-    let count = 0;
+  // How many accuse this incarnation, and whether its host itself said that nothing is there.
+  #accusersOf(member: Member): { accusers: number; isRefused: boolean } {
+    let accusers = 0;
+    let isRefused = false;
     for (const [key, accusation] of this.#accusations.get(member.name) ?? []) {
       const isCurrent = accusation.epoch === member.epoch &&
         accusation.incarnation >= member.incarnation;
-      if (isCurrent && this.#isVoter(key)) count++;
+      if (!isCurrent || !this.#isVoter(key)) continue;
+      accusers++;
+      isRefused ||= accusation.evidence === "refused";
     }
-    return count;
+    return { accusers, isRefused };
   }
 
   // The dead do not vote.
@@ -474,21 +460,30 @@ export class Roster {
   }
 
   // Many silent at once look like a cut between two halves: only the larger half goes on, later.
-  #isHeld(standing: number, silent: number, now: number): boolean {
-    const isCut = standing >= BRAKE_FROM && silent > Math.max(3, standing / 4);
-    if (!isCut) {
+  // Silence is told one node at a time, so a verdict waits until the others have had their chance.
+  #isHeld(member: MemberState, reachable: number, now: number): boolean {
+    const { partitionHoldMs, suspicionMs } = this.#options.liveness;
+    let silent = 0;
+    for (const { status, since, downReason } of this.#members.values()) {
+      const isLate = status === "down" && downReason === "unreachable" && now - since < WINDOW_MS;
+      if (status === "unreachable" || isLate) silent++;
+    }
+    const standing = reachable + silent;
+    if (standing < BRAKE_FROM) return false;
+    if (now - member.since < suspicionMs) return true;
+    if (silent <= Math.max(3, standing / 4)) {
       this.#heldSince = undefined;
       return false;
     }
     this.#heldSince ??= now;
-    const isMajority = standing - silent > standing / 2;
-    return !isMajority || now - this.#heldSince < this.#options.liveness.partitionHoldMs;
+    return reachable <= standing / 2 || now - this.#heldSince < partitionHoldMs;
   }
 
   #down(member: MemberState, reason: DownReason, now: number, effects: RosterEffect[]): void {
     if (member.status === "down") return;
     member.status = "down";
-    member.downAt = now;
+    member.since = now;
+    member.downReason = reason;
     this.#watches.delete(member.name);
     // A copy: the state goes on to the next life.
     effects.push({ type: "retire", member: { ...member } });
