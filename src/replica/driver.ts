@@ -7,6 +7,7 @@ import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Crypto, KeyPair } from "../base/crypto.ts";
 import { ClosedError, messageOf } from "../base/errors.ts";
+import { logOnce } from "../base/logger.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/random.ts";
 import { Ring } from "../base/ring.ts";
@@ -95,6 +96,7 @@ export interface Replication {
 
 interface Flush {
   readonly store: StoreState;
+  readonly writes: number;
   resolve(): void;
   reject(error: Error): void;
 }
@@ -112,7 +114,7 @@ class Driver implements Replication {
   readonly #alarm: Alarm;
   readonly #listeners = new Map<string, (change: Change) => void>();
   readonly #effects = new Ring<ReplicaEffect>();
-  readonly #warned = new Set<string>();
+  readonly #logOnce: ReturnType<typeof logOnce>;
   #flushes: Flush[] = [];
   #isDraining = false;
   #hasTurn = false;
@@ -123,6 +125,7 @@ class Driver implements Replication {
     const { links, clock, random, crypto, intervalMs = 10_000 } = options;
     const { name: self, publicKey, epoch } = links.self;
     const { sha256 } = crypto;
+    this.#logOnce = logOnce(options.logger, 1_000);
     this.#machine = new Replica(
       { self, publicKey, epoch, random, sha256, intervalMs },
       clock.now(),
@@ -222,7 +225,7 @@ class Driver implements Replication {
         crypto.sign(effect.message, keys).then(
           (signature) => this.#feed({ type: "signed", store: effect.store, signature }),
           (error) => {
-            this.#log("error", "signing a replica head failed; trying again", {
+            this.#options.logger.log("error", "signing a replica head failed; trying again", {
               store: effect.store,
               error: messageOf(error),
             });
@@ -249,13 +252,10 @@ class Driver implements Replication {
         return this.#refused(effect.reason, effect.store ?? "none");
       case "impostor":
         meter.count("barrel_replica_refused_total", { store: effect.store, reason: "impostor" });
-        if (this.#isFirst(`impostor ${effect.epoch}`)) {
-          this.#log("error", "another process uses this node's key", {
-            store: effect.store,
-            epoch: effect.epoch,
-          });
-        }
-        return;
+        return this.#logOnce("impostor", "error", "another process uses this node's key", {
+          store: effect.store,
+          epoch: effect.epoch,
+        });
     }
   }
 
@@ -263,7 +263,7 @@ class Driver implements Replication {
     try {
       this.#listeners.get(store)?.(change);
     } catch (error) {
-      this.#log("error", "a listener of a replicated store threw", {
+      this.#options.logger.log("error", "a listener of a replicated store threw", {
         store,
         error: messageOf(error),
       });
@@ -272,22 +272,12 @@ class Driver implements Replication {
 
   #refused(reason: string, store: string): void {
     this.#options.meter.count("barrel_replica_refused_total", { store, reason });
-    if (!this.#isFirst(`${store} ${reason}`)) return;
-    this.#log("warn", "refused what a peer sent of a replicated store; counted from now on", {
-      store,
-      reason,
-    });
-  }
-
-  // Log lines that a peer can cause come once; the set is as bounded as the reasons.
-  #isFirst(what: string): boolean {
-    if (this.#warned.has(what) || this.#warned.size >= 1000) return false;
-    this.#warned.add(what);
-    return true;
-  }
-
-  #log(level: "warn" | "error", message: string, fields: Readonly<Record<string, unknown>>): void {
-    this.#options.logger.log(level, message, fields);
+    this.#logOnce(
+      `${store} ${reason}`,
+      "warn",
+      "refused what a peer sent of a replicated store; from now on this is only counted",
+      { store, reason },
+    );
   }
 
   #atEndOfTurn(): void {
@@ -301,21 +291,22 @@ class Driver implements Replication {
 
   #flushed(store: StoreState): Promise<void> {
     if (this.#isClosed) return Promise.reject(new ClosedError("the node is closed"));
-    if (isFlushed(store)) return Promise.resolve();
-    return new Promise((resolve, reject) => this.#flushes.push({ store, resolve, reject }));
+    const { writes } = store.own;
+    if (isFlushed(store, writes)) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#flushes.push({ store, writes, resolve, reject }));
   }
 
   #settleFlushes(): void {
     if (this.#flushes.length === 0) return;
     const waiting: Flush[] = [];
     for (const flush of this.#flushes) {
-      if (isFlushed(flush.store)) flush.resolve();
+      if (isFlushed(flush.store, flush.writes)) flush.resolve();
       else waiting.push(flush);
     }
     this.#flushes = waiting;
   }
 }
 
-function isFlushed(store: StoreState): boolean {
-  return store.own.isClean && store.signedRows.head !== undefined;
+function isFlushed(store: StoreState, writes: number): boolean {
+  return store.own.signedWrites >= writes && store.signedRows.head !== undefined;
 }

@@ -25,6 +25,10 @@ export interface Batch {
   readonly body: HeadBody;
   readonly delta: Omit<Delta, "head">;
   readonly plan: Plan;
+  /** The last write that this batch and those before it cover. */
+  readonly covers: number;
+  /** The keys it took, with their writes. */
+  readonly taken: ReadonlyMap<string, number>;
 }
 
 /** The writer of one store. */
@@ -33,8 +37,10 @@ export class OwnRows {
   readonly #epoch: number;
   readonly #values = new Map<string, Bytes>();
   #bytes = 0;
-  /** Keys that may differ from the signed rows, in the order of their last write. */
-  readonly #dirty = new Set<string>();
+  /** Keys that may differ from the signed rows and the number of their last write, in that order. */
+  #dirty = new Map<string, number>();
+  #writes = 0;
+  #signedWrites = 0;
   #batch: Batch | undefined;
 
   constructor(author: Bytes, epoch: number) {
@@ -52,9 +58,14 @@ export class OwnRows {
     return this.#batch;
   }
 
-  /** Whether everything written is signed. */
-  get isClean(): boolean {
-    return this.#dirty.size === 0 && this.#batch === undefined;
+  /** The number of the last write. */
+  get writes(): number {
+    return this.#writes;
+  }
+
+  /** The last write that is signed, with all before it. */
+  get signedWrites(): number {
+    return this.#signedWrites;
   }
 
   /**
@@ -98,8 +109,10 @@ export class OwnRows {
     let bytes = 0;
     const dots: number[] = [];
     const puts: Put[] = [];
+    const taken = new Map<string, number>();
     for (const key of this.#inSafeOrder(rows)) {
       if (bytes > MAX_BATCH_BYTES - MAX_ROW_BYTES || seq - from === MAX_OPS) break;
+      taken.set(key, this.#dirty.get(key) as number);
       this.#dirty.delete(key);
       const signed = rows.get(key);
       const value = this.#values.get(key);
@@ -110,33 +123,38 @@ export class OwnRows {
       if (value !== undefined) puts.push({ seq, key, value });
       bytes += rowBytes(key, value ?? EMPTY);
     }
-    if (seq === from && rows.head !== undefined) return undefined;
+    let covers = this.#writes;
+    for (const write of this.#dirty.values()) covers = Math.min(covers, write - 1);
+    if (seq === from && rows.head !== undefined) {
+      this.#signedWrites = covers;
+      return undefined;
+    }
     dots.sort((a, b) => a - b);
     const delta: Batch["delta"] = { from, earlier: { type: "removed", dots }, puts };
     const plan = rows.plan(delta, sha256);
     if (typeof plan === "string") throw new Error(`our own batch breaks a limit: ${plan}`);
     const body = { author: this.#author, epoch: this.#epoch, seq, hash: plan.sum.digest() };
-    return this.#batch = { body, delta, plan };
+    return this.#batch = { body, delta, plan, covers, taken };
   }
 
   /** The batch is signed and applied, or could not be signed and goes back. */
   settle(isSigned: boolean): void {
     const batch = this.#batch;
     this.#batch = undefined;
-    if (batch === undefined || isSigned) return;
-    for (const row of batch.plan.gone) this.#dirty.add(row.key);
-    for (const put of batch.delta.puts) this.#dirty.add(put.key);
+    if (batch === undefined) return;
+    if (isSigned) this.#signedWrites = batch.covers;
+    else this.#dirty = new Map([...batch.taken, ...this.#dirty]);
   }
 
   #touch(key: string): void {
     this.#dirty.delete(key);
-    this.#dirty.add(key);
+    this.#dirty.set(key, ++this.#writes);
   }
 
   // In the order written, unless batches that end within the limits might pass them on the way:
   // then what shrinks goes first.
   #inSafeOrder(rows: OriginRows): string[] {
-    const keys = [...this.#dirty];
+    const keys = [...this.#dirty.keys()];
     const growth = new Map(keys.map((key) => [
       key,
       rowBytes(key, this.#values.get(key)) - rowBytes(key, rows.get(key)?.value),
