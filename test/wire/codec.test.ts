@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { decode as cborgDecode, encode as cborgEncode } from "cborg";
+import * as fc from "fast-check";
+import { EncodeError, ProtocolError } from "../../src/base/errors.ts";
+import { decodeMessage } from "../../src/wire/decoder.ts";
+import { MessageEncoder } from "../../src/wire/encoder.ts";
+import { Pid } from "../../src/wire/pid.ts";
+import { Ref } from "../../src/wire/ref.ts";
+import { test } from "../harness.ts";
+
+const sender = { send() {} };
+const a = { node: "a@x", epoch: 1 }, b = { node: "b@x", epoch: 2 };
+const context = { own: b, peer: a, sender };
+const encoder = new MessageEncoder(1 << 20);
+const encode = (value: unknown) => new Uint8Array(encoder.encode(value, { own: a, peer: b }));
+const roundTrip = (value: unknown) => decodeMessage(encode(value), context);
+
+const refusal = (bytes: number[] | Uint8Array) => {
+  try {
+    decodeMessage(Uint8Array.from(bytes), context);
+  } catch (error) {
+    if (error instanceof ProtocolError) return error.message;
+    throw error;
+  }
+  return undefined;
+};
+
+test("every kind of value arrives as it was", () => {
+  const values: unknown[] = [
+    null,
+    undefined,
+    true,
+    false,
+    0,
+    -0,
+    1.5,
+    -1,
+    NaN,
+    Infinity,
+    -Infinity,
+    2 ** 53 - 1,
+    -(2 ** 53) + 1,
+    2 ** 60,
+    0n,
+    -1n,
+    2n ** 200n,
+    -(2n ** 64n),
+    "",
+    "ascii",
+    "Grüße, 世界 🎉",
+    "x".repeat(1000),
+    "é".repeat(200),
+    new Date(1_700_000_000_123),
+    new Date(-5),
+    [],
+    [1, [2, [3]]],
+    {},
+    { a: 1, nested: { b: undefined, c: null } },
+    new Map<unknown, unknown>([["k", 1], [{ x: 1 }, new Set([1])]]),
+    new Set([1, "2", 3n]),
+    new Uint8Array([1, 2, 3]),
+    new Float64Array([1.5, -2]),
+    new Int16Array([-1, 2]),
+    new BigUint64Array([2n ** 63n]),
+    new Uint8ClampedArray([255]),
+  ];
+  for (const value of values) assert.deepStrictEqual(roundTrip(value), value);
+  assert.deepStrictEqual(roundTrip(values), values);
+  assert.ok(Number.isNaN((roundTrip(new Date(NaN)) as Date).getTime()));
+});
+
+test("errors keep name, message, code, data and cause", () => {
+  const cause = new TypeError("deeper");
+  const error = Object.assign(new RangeError("too far", { cause }), { code: "far", data: [1] });
+  const got = roundTrip(error) as RangeError & { code: string; data: unknown };
+  assert.ok(got instanceof RangeError);
+  assert.deepEqual([got.name, got.message, got.code, got.data], ["RangeError", "too far", "far", [
+    1,
+  ]]);
+  assert.ok(got.cause instanceof TypeError);
+  const custom = new Error("mine");
+  custom.name = "MyError";
+  assert.equal((roundTrip(custom) as Error).name, "MyError");
+  assert.ok(!String(got.stack).includes("decoder"));
+});
+
+test("pids and refs keep their meaning on the other node", () => {
+  for (const { node, epoch } of [a, b, { node: "c@[::1]", epoch: 9 }, { node: "a@x", epoch: 7 }]) {
+    const pid = roundTrip(new Pid(node, epoch, 42, sender)) as Pid;
+    assert.ok(pid instanceof Pid && pid.equals(new Pid(node, epoch, 42, sender)));
+    const ref = roundTrip(new Ref(node, epoch, 43)) as Ref;
+    assert.ok(ref instanceof Ref && ref.equals(new Ref(node, epoch, 43)));
+  }
+  assert.ok(encode(new Pid("a@x", 1, 42, sender)).length <= 9, "the own node costs one byte");
+});
+
+const json = fc.letrec((tie) => ({
+  value: fc.oneof(
+    { maxDepth: 4 },
+    fc.string({ unit: "grapheme" }),
+    fc.integer(),
+    fc.double(),
+    fc.boolean(),
+    fc.constant(null),
+    fc.uint8Array({ maxLength: 40 }),
+    fc.array(tie("value"), { maxLength: 5 }),
+    fc.dictionary(fc.string(), tie("value"), { maxKeys: 5, noNullPrototype: true }),
+  ),
+})).value;
+
+test("any JSON-like value survives, and cborg reads it the same", () => {
+  fc.assert(
+    fc.property(json, (value) => {
+      assert.deepStrictEqual(roundTrip(value), value);
+      const isPlain = !JSON.stringify(value)?.includes("__proto__");
+      if (isPlain) assert.deepStrictEqual(cborgDecode(encode(value)), value);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test("what cborg writes is read the same, where both agree on the form", () => {
+  fc.assert(
+    fc.property(json, (value) => {
+      if (JSON.stringify(value)?.includes("__proto__")) return;
+      const bytes = new Uint8Array(cborgEncode(value, { float64: true }));
+      assert.deepStrictEqual(decodeMessage(bytes, context), value);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test("keys that mean something to JavaScript are plain data", () => {
+  const value = JSON.parse('{"__proto__":{"polluted":true},"constructor":1,"toString":2}');
+  const got = roundTrip(value) as Record<string, unknown>;
+  assert.deepEqual(Object.keys(got), ["__proto__", "constructor", "toString"]);
+  assert.equal(Object.getPrototypeOf(got), Object.prototype);
+  assert.equal(({} as { polluted?: boolean }).polluted, undefined);
+});
+
+test("what has no place in a message is refused with its path", () => {
+  const deep: unknown[] = [];
+  let inner = deep;
+  for (let i = 0; i < 70; i++) inner.push(inner = []);
+  for (const value of [() => {}, Symbol("s"), new WeakMap(), /x/, deep, new (class X {})()]) {
+    assert.throws(() => encode({ list: [value] }), (error) => {
+      return error instanceof EncodeError && error.path.startsWith("$.list[0]");
+    });
+  }
+  assert.throws(() => encode(2n ** 9000n), EncodeError);
+  assert.throws(() => encode("x".repeat(2 << 20)), /maxMessageBytes/);
+});
+
+test("broken, ambiguous and oversized encodings are refused by name", () => {
+  const cases: [RegExp, number[]][] = [
+    [/an early end/, []],
+    [/bytes behind the end/, [0x01, 0x02]],
+    [/shortest form/, [0x18, 0x05]],
+    [/shortest form/, [0x19, 0x00, 0x05]],
+    [/shortest form/, [0x9f, 0xff]],
+    [/shortest form/, [0x1b, 0x00, 0x40, 0, 0, 0, 0, 0, 0]],
+    [/an early end/, [0x9a, 0xff, 0xff, 0xff, 0xff]],
+    [/an early end/, [0xba, 0xff, 0xff, 0xff, 0xff]],
+    [/an early end/, [0x5a, 0xff, 0xff, 0xff, 0xff]],
+    [/duplicate key/, [0xa2, 0x61, 0x61, 1, 0x61, 0x61, 2]],
+    [/no string/, [0xa1, 1, 1]],
+    [/UTF-8/, [0x61, 0xff]],
+    [/another size/, [0xf9, 0, 0]],
+    [/tag 99/, [0xd8, 99, 1]],
+    [/a pid/, [0xd9, 0xbb, 0xe4, 0x82, 0x02, 0x01]],
+    [/leading zeros/, [0xc2, 0x42, 0, 1]],
+    [/levels/, [...Array(70).fill(0x81), 1]],
+    [/levels/, [...Array(5_000).fill(0xc1), 1]],
+  ];
+  for (const [expected, bytes] of cases) assert.match(refusal(bytes) ?? "accepted", expected);
+});
+
+test("random and mutated bytes are refused or read, and never harm", () => {
+  const good = encode([{ a: [1, "text", new Map([[1, 2n]])], e: new Error("x") }, new Date(5)]);
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.uint8Array({ maxLength: 100 }),
+        fc.tuple(fc.nat(good.length - 1), fc.nat(255)).map(([at, byte]) => good.with(at, byte)),
+      ),
+      (bytes) => void refusal(bytes),
+    ),
+    { numRuns: 5_000 },
+  );
+});
