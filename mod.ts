@@ -33,7 +33,12 @@ export type {
   ServerContext,
   ServerDefinition,
 } from "./src/actor/gen_server.ts";
-export { CallTimeoutError, NodeDownError, NoProcessError, RemoteError } from "./src/actor/errors.ts";
+export {
+  CallTimeoutError,
+  NodeDownError,
+  NoProcessError,
+  RemoteError,
+} from "./src/actor/errors.ts";
 export { Down, Exit, NodeDown } from "./src/actor/messages.ts";
 export type { ExitReason, SystemMessage } from "./src/actor/messages.ts";
 export type { ReceiveOptions } from "./src/actor/mailbox.ts";

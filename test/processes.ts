@@ -47,7 +47,10 @@ export function startProgram(
   args: readonly string[] = [],
 ): Program {
   const [command, prefix] = commandOf(runtime, program);
-  const child = spawn(command, [...prefix, ...args], { stdio: ["pipe", "pipe", "pipe"], cwd: root });
+  const child = spawn(command, [...prefix, ...args], {
+    stdio: ["pipe", "pipe", "pipe"],
+    cwd: root,
+  });
   const output: string[] = [];
   const waiting = new Set<() => void>();
   const told = () => {
@@ -81,7 +84,9 @@ export function startProgram(
       return new Promise((resolve, reject) => {
         const fail = (why: string) => {
           stop();
-          reject(new Error(`${runtime} ${program}: ${why} ${match}; it said:\n${output.join("\n")}`));
+          reject(
+            new Error(`${runtime} ${program}: ${why} ${match}; it said:\n${output.join("\n")}`),
+          );
         };
         const timer = setTimeout(() => fail(`${deadlineMs} ms passed without`), deadlineMs);
         const stop = () => {

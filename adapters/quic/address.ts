@@ -35,9 +35,13 @@ export async function resolveAddress(address: string): Promise<QuicAddress> {
     const found = await lookup(parsed.host);
     return { host: found.address, port: parsed.port, isIpv6: found.family === 6 };
   } catch (error) {
-    throw new TransportError("unreachable", `${parsed.host} does not resolve: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw new TransportError(
+      "unreachable",
+      `${parsed.host} does not resolve: ${messageOf(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 

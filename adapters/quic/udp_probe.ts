@@ -29,7 +29,8 @@ export function probeUdp(address: string, timeoutMs: number): Promise<"refused" 
       finish(error.code === "ECONNREFUSED" ? "refused" : "unknown");
     });
     // A QUIC stack drops a datagram this short without an answer. What goes wrong comes as an event.
-    const send = () => socket.send(new Uint8Array(1), (error) => error && socket.emit("error", error));
+    const send = () =>
+      socket.send(new Uint8Array(1), (error) => error && socket.emit("error", error));
     socket.connect(port, host, () => {
       send();
       // The answer to the first datagram is reported at the second call on some hosts.

@@ -69,7 +69,11 @@ export class Child {
   }
 
   /** The first report of this kind that matches, made already or to come. */
-  wait(event: string, match: (report: Report) => boolean = () => true, ms = 30_000): Promise<Report> {
+  wait(
+    event: string,
+    match: (report: Report) => boolean = () => true,
+    ms = 30_000,
+  ): Promise<Report> {
     return new Promise((resolve, reject) => {
       const fail = (why: string) => {
         stop();

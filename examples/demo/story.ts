@@ -60,7 +60,9 @@ export class Story {
   }
 
   gone(child: Child, dead: Child): void {
-    this.#say(`  its monitor fired, and ${dead.label}'s service has left ${child.label}'s registry`);
+    this.#say(
+      `  its monitor fired, and ${dead.label}'s service has left ${child.label}'s registry`,
+    );
   }
 
   kept(): void {

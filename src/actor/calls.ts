@@ -1,5 +1,5 @@
 /** Calls and casts of GenServers, local and remote: requests, replies, deadlines. */
-import type { EncodeError} from "../base/errors.ts";
+import type { EncodeError } from "../base/errors.ts";
 import { ProtocolError } from "../base/errors.ts";
 import type { PeerIdentity } from "../link/ports.ts";
 import { decodeMessage } from "../wire/decoder.ts";

@@ -78,9 +78,9 @@ export type ServerClient<D> = D extends ServerDefinition<
   : never;
 
 /** The arguments of a server's `init`. */
-export type InitArguments<D> = D extends
-  // oxlint-disable-next-line typescript/no-explicit-any -- only the arguments matter here
-  ServerDefinition<any, infer Args, any, any> ? Args : never;
+export type InitArguments<D> = D extends // oxlint-disable-next-line typescript/no-explicit-any -- only the arguments matter here
+ServerDefinition<any, infer Args, any, any> ? Args
+  : never;
 
 /** How to call. */
 export interface CallOptions {

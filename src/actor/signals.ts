@@ -55,4 +55,3 @@ export function readName(reader: ByteReader): string {
 export function readerOf(body: Bytes): ByteReader {
   return new ByteReader(body);
 }
-

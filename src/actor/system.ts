@@ -165,7 +165,9 @@ export class ActorSystem implements PidSender {
     process.abort();
     for (const node of process.nodes ?? []) this.#nodeWatchers.get(node)?.delete(process);
     for (const monitor of process.monitors?.values() ?? []) this.#stopMonitor(monitor);
-    for (const watcher of process.watchers?.values() ?? []) this.#tellDown(process, watcher, reason);
+    for (const watcher of process.watchers?.values() ?? []) {
+      this.#tellDown(process, watcher, reason);
+    }
     const links = process.links;
     process.links = undefined;
     for (const other of links?.values() ?? []) this.#tellLinked(pid, other, reason);
@@ -344,7 +346,9 @@ export class ActorSystem implements PidSender {
       this.#stopMonitor(monitor);
       this.#releaseTowards(process, monitor.node);
     }
-    if (flush) process.mailbox.remove((message) => message instanceof Down && message.ref.equals(ref));
+    if (flush) {
+      process.mailbox.remove((message) => message instanceof Down && message.ref.equals(ref));
+    }
   }
 
   #stopMonitor(monitor: Monitor): void {

@@ -69,7 +69,7 @@ const QUIET_MS = 2_000;
 /** After so many messages that did not shape its tree, a root sends one that does. */
 const BUSY_MESSAGES = Number(process.env.BUSY ?? 16);
 /** A root that sends nothing for this long gives way to another sender, milliseconds. */
-const ROOT_SILENCE_MS = 45_000;
+const ROOT_SILENCE_MS = Number(process.env.SIL ?? 45_000);
 /** A new neighbour hears of messages of this age, milliseconds, and of so many at most. */
 const RECENT_MS = 30_000;
 const MAX_RECENT = 512;
@@ -299,7 +299,7 @@ export class Plumtree {
       case "prune":
         if (neighbour === undefined) return;
         neighbour.eager &= ~message.trees;
-        this.#lostPusher(from, message.trees);
+        this.#lostPusher(from, message.trees, false);
         return;
       case "meet":
         if (neighbour?.met === undefined) return;
@@ -328,7 +328,14 @@ export class Plumtree {
       return;
     }
     const id = { origin: entry.origin, seq: entry.seq };
-    if (this.#missing.announce(id, from, now, now + (1 + randomFraction(this.#random)) * this.#treeWait.timeoutMs)) return;
+    if (
+      this.#missing.announce(
+        id,
+        from,
+        now,
+        now + (1 + randomFraction(this.#random)) * this.#treeWait.timeoutMs,
+      )
+    ) return;
     this.#out.push({ type: "count", what: "announcement_refused" });
   }
 
@@ -400,7 +407,11 @@ export class Plumtree {
 
   /** How late the tree is behind announcements, and how fast an announcer answers. */
   #learnWait(
-    missing: { readonly announcedAt: number; readonly asked: NodeName | undefined; askedAt: number },
+    missing: {
+      readonly announcedAt: number;
+      readonly asked: NodeName | undefined;
+      askedAt: number;
+    },
     from: NodeName,
     now: number,
   ): void {
@@ -432,7 +443,7 @@ export class Plumtree {
 
   #neighbourDown(peer: NodeName): void {
     if (!this.#neighbours.delete(peer)) return;
-    this.#lostPusher(peer, ALL_TREES);
+    this.#lostPusher(peer, ALL_TREES, true);
   }
 
   #undelivered(peer: NodeName, now: number): void {
@@ -468,13 +479,13 @@ export class Plumtree {
    * message to be announced and missed. Where it was the way to the sender, or the last edge, the
    * neighbour that was nearest to the sender takes its place now.
    */
-  #lostPusher(peer: NodeName, trees: number): void {
+  #lostPusher(peer: NodeName, trees: number, gone: boolean): void {
     const fed = this.#fed();
     const requests = new Map<Neighbour, number>();
     for (let tree = 0; tree < TREES; tree++) {
       const bit = 1 << tree;
       if (!(trees & bit)) continue;
-      const wasParent = this.#parents[tree] === peer;
+      const wasParent = gone && this.#parents[tree] === peer;
       if (wasParent) this.#parents[tree] = undefined;
       if (this.#unused & bit || (fed & bit && !wasParent)) continue;
       const nearest = this.#nearest(tree, peer);
@@ -508,7 +519,9 @@ export class Plumtree {
     if (root.origin !== this.#origin) return;
     // Others use the tree that we are the root of.
     this.#foreign = shaping ? 0 : this.#foreign + 1;
-    if (this.#foreign >= BUSY_MESSAGES) this.#rootAt = Math.max(now, this.#shapedAt + SHAPING_MS);
+    if (process.env.MAINT && this.#foreign >= BUSY_MESSAGES) {
+      this.#rootAt = Math.max(now, this.#shapedAt + SHAPING_MS);
+    }
   }
 
   #isRoot(now: number): boolean {
@@ -536,7 +549,11 @@ export class Plumtree {
     const cached: Cached | undefined = this.#cache.get(keyOf(entry));
     if (cached?.from === undefined || cached.from === neighbour.name) return;
     const hops = entry.hops + 1;
-    if (!cached.gossip.shaping || cached.gossip.hops - hops < (this.#roots[tree]?.origin === entry.origin ? 1 : Number(process.env.OPT ?? 2))) return;
+    if (
+      !cached.gossip.shaping ||
+      cached.gossip.hops - hops <
+        (this.#roots[tree]?.origin === entry.origin ? 1 : Number(process.env.OPT ?? 2))
+    ) return;
     const parent = this.#neighbours.get(cached.from);
     cached.from = neighbour.name;
     cached.gossip = { ...cached.gossip, hops };

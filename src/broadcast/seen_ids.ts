@@ -70,7 +70,12 @@ export class SeenIds {
 }
 
 function open(seq: number): Window {
-  const window = { first: seq, top: seq, size: FIRST_WINDOW, bits: new Uint32Array(FIRST_WINDOW / 32) };
+  const window = {
+    first: seq,
+    top: seq,
+    size: FIRST_WINDOW,
+    bits: new Uint32Array(FIRST_WINDOW / 32),
+  };
   mark(window, seq);
   return window;
 }

@@ -20,7 +20,11 @@ import { CloseCode } from "./close_codes.ts";
 import { FramedPipe } from "./framed_pipe.ts";
 import { runHandshake } from "./handshake_driver.ts";
 import type { HandshakeContext } from "./handshake_driver.ts";
-import { DIAL_TIMEOUT_MS, MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_ADDRESS } from "./options.ts";
+import {
+  DIAL_TIMEOUT_MS,
+  MAX_UNAUTHENTICATED,
+  MAX_UNAUTHENTICATED_PER_ADDRESS,
+} from "./options.ts";
 
 /** A connection whose peer has proved who it is; its control pipe is paused. */
 export interface Authenticated {
@@ -139,7 +143,11 @@ export function createConnector(options: ConnectorOptions): Connector {
         reason: "too_many",
         by: "local",
       });
-      once(`too_many ${host}`, "warn", `refused ${host}: too_many connections authenticate at once`);
+      once(
+        `too_many ${host}`,
+        "warn",
+        `refused ${host}: too_many connections authenticate at once`,
+      );
       return connection.close(CloseCode.TOO_MANY, "too_many");
     }
     unauthenticated++;

@@ -30,7 +30,10 @@ export function fragmentHead(transfer: Transfer): Bytes {
 /** Puts large messages together again. Memory follows what has arrived, never what is claimed. */
 export class Reassembly {
   readonly #maxMessageBytes: number;
-  readonly #open = new Map<number, { type: number; total: number; bytes: number; parts: Bytes[] }>();
+  readonly #open = new Map<
+    number,
+    { type: number; total: number; bytes: number; parts: Bytes[] }
+  >();
 
   constructor(maxMessageBytes: number) {
     this.#maxMessageBytes = maxMessageBytes;

@@ -99,7 +99,9 @@ export class FrameReader {
     while (this.#offset < this.#chunk.length) {
       const byte = this.#chunk[this.#offset++] as number;
       // Four bytes are 2^28 and more than any frame: what would overflow is refused before.
-      if (this.#lengthBytes === 4) throw new ProtocolError("frame_size", "a frame's length never ends");
+      if (this.#lengthBytes === 4) {
+        throw new ProtocolError("frame_size", "a frame's length never ends");
+      }
       this.#length += (byte & 0x7f) * 2 ** (7 * this.#lengthBytes++);
       if (byte >= 0x80) continue;
       if (this.#length === 0 || this.#length > this.maxFrameBytes) {

@@ -86,7 +86,10 @@ export class Link {
     this.peer = options.peer;
     this.connection = options.connection;
     this.#control = options.control;
-    this.#control.handler = this.#handlerOf(this.#control, (type, body) => this.#onControl(type, body));
+    this.#control.handler = this.#handlerOf(
+      this.#control,
+      (type, body) => this.#onControl(type, body),
+    );
     void this.connection.closed.then((info) => {
       const isGoodbye = info.by === "peer" && info.code === CloseCode.GOODBYE;
       this.#down(isGoodbye ? this.#endReason() : "lost");
@@ -135,7 +138,9 @@ export class Link {
   ping(timeoutMs: number): Promise<number> {
     const { clock } = this.#options;
     if (this.#pings.size >= MAX_PINGS) {
-      return Promise.reject(new TimeoutError(`${MAX_PINGS} pings to ${this.peer.name} wait already`));
+      return Promise.reject(
+        new TimeoutError(`${MAX_PINGS} pings to ${this.peer.name} wait already`),
+      );
     }
     const id = this.#nextPing++;
     const body = new Uint8Array(varintLength(id));
@@ -330,7 +335,10 @@ export class Link {
     if (this.#isDown) return;
     this.#isDown = true;
     this.#goodbyeTimer?.cancel();
-    this.#owner.onDown(this, reason === "lost" && this.#peerSaidGoodbye ? this.#endReason() : reason);
+    this.#owner.onDown(
+      this,
+      reason === "lost" && this.#peerSaidGoodbye ? this.#endReason() : reason,
+    );
     this.#control.destroy();
     for (const pipe of this.#accepted) pipe.destroy();
     for (const pipe of this.#data) pipe?.destroy();

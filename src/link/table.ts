@@ -264,7 +264,10 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       entry.link = undefined;
       meter.count("barrel_link_down_total", { reason });
       const level = reason === "protocol" || reason === "overloaded" ? "warn" : "debug";
-      once(`${name} ${reason}`, level, `the link to ${name} ended: ${reason}`, { peer: name, reason });
+      once(`${name} ${reason}`, level, `the link to ${name} ended: ${reason}`, {
+        peer: name,
+        reason,
+      });
       releaseWriters(name, entry);
       if (reason === "replaced") {
         const timer = clock.after(HANDOVER_MS, () => {

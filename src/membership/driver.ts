@@ -105,7 +105,11 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
     try {
       feed({ type: "contactUp", address, peer: await links.connectAddress(address) });
     } catch (error) {
-      once(address, "warn", `contact ${address}: ${messageOf(error)}; trying again in the background`);
+      once(
+        address,
+        "warn",
+        `contact ${address}: ${messageOf(error)}; trying again in the background`,
+      );
       feed({ type: "contactFailed", address });
     }
   };

@@ -250,7 +250,9 @@ export class HyParView {
         this.#book.delete(event.peer);
         break;
       case "known":
-        for (const peer of event.peers) if (!this.#isKnown(peer.name)) this.#strangers.add(peer, now);
+        for (const peer of event.peers) {
+          if (!this.#isKnown(peer.name)) this.#strangers.add(peer, now);
+        }
         break;
       case "slowConsumer":
         this.#slowConsumer(event.peer, now);
@@ -296,7 +298,12 @@ export class HyParView {
     this.#shuffles.clear();
     this.#passive.clear();
     this.#strangers.clear();
-    this.#refillAt = this.#shuffleAt = this.#beatAt = this.#probeAt = this.#mixAt = Infinity;
+    this.#refillAt =
+      this.#shuffleAt =
+      this.#beatAt =
+      this.#probeAt =
+      this.#mixAt =
+        Infinity;
     this.#emit({ type: "left" });
   }
 
@@ -542,7 +549,9 @@ export class HyParView {
     this.#hungry.delete(name);
     this.#active.set(name, peer);
     this.#eventful = true;
-    if (this.#free(now) > 0) this.#refillAt = Math.min(this.#refillAt, now + this.#jittered(HEDGE_MS));
+    if (this.#free(now) > 0) {
+      this.#refillAt = Math.min(this.#refillAt, now + this.#jittered(HEDGE_MS));
+    }
     if (!this.#joined) {
       this.#joined = true;
       this.#contacts.reset();
@@ -623,8 +632,9 @@ export class HyParView {
       return this.#slowConsumer(peer.name, now);
     }
     // Links to others come and go; only neighbours, and those we asked, concern us.
-    if (this.#active.has(peer.name) || this.#asked.has(peer.name)) this.#unreachable(peer.name, now);
-    else this.#leaving.delete(peer.name);
+    if (this.#active.has(peer.name) || this.#asked.has(peer.name)) {
+      this.#unreachable(peer.name, now);
+    } else this.#leaving.delete(peer.name);
   }
 
   /** A peer that we have dealings with cannot be reached. */
@@ -762,7 +772,14 @@ export class HyParView {
       if (oldest !== undefined) this.#shuffles.delete(oldest);
     }
     const hungry = this.#free(now) > 0;
-    this.#send(target, { type: "shuffle", request, ttl: arwl, hungry, origin: this.#self, entries });
+    this.#send(target, {
+      type: "shuffle",
+      request,
+      ttl: arwl,
+      hungry,
+      origin: this.#self,
+      entries,
+    });
   }
 
   #shuffled(from: Peer, message: Message & { type: "shuffle" }, now: number): void {

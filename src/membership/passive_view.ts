@@ -59,7 +59,10 @@ export class PassiveView {
   /** Up to `count` entries at random, never that of `except`. */
   sample(count: number, except: NodeName): PeerEntry[] {
     const chosen = sample(this.#random, this.#slots.values(), count + 1);
-    return chosen.map((slot) => slot.entry).filter((entry) => entry.name !== except).slice(0, count);
+    return chosen.map((slot) => slot.entry).filter((entry) => entry.name !== except).slice(
+      0,
+      count,
+    );
   }
 
   /**

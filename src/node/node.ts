@@ -317,7 +317,8 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       return new Promise((resolve, reject) => {
         const timer = timeoutMs === undefined ? undefined : clock.after(timeoutMs, () => {
           off();
-          const contacts = options.contactNodes?.join(", ") || "nobody: give contactNodes or join()";
+          const contacts = options.contactNodes?.join(", ") ||
+            "nobody: give contactNodes or join()";
           reject(
             new TimeoutError(
               `${self.name} has not joined within ${timeoutMs} ms; it still tries ${contacts}`,

@@ -29,7 +29,10 @@ import type { Member, RosterChange, RosterEffect, RosterEvent } from "./roster.t
 
 /** What the roster needs of the node. */
 export interface RosterDriverOptions {
-  readonly links: Pick<Links, "self" | "on" | "peers" | "peer" | "channel" | "connect" | "disconnect">;
+  readonly links: Pick<
+    Links,
+    "self" | "on" | "peers" | "peer" | "channel" | "connect" | "disconnect"
+  >;
   readonly replication: Pick<Replication, "createStore">;
   readonly liveness: LivenessOptions;
   readonly clock: Clock;
@@ -242,7 +245,6 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
     },
   };
 }
-
 
 function idOf(publicKey: Uint8Array): string {
   return String.fromCharCode(...publicKey);

@@ -47,7 +47,12 @@ export type DownReason = "unreachable" | "left" | "restarted" | "forgotten";
 /** What happens to the machine. */
 export type RosterEvent =
   /** A node's row about itself. */
-  | { readonly type: "record"; readonly author: Bytes; readonly epoch: number; readonly record: MemberRecord }
+  | {
+    readonly type: "record";
+    readonly author: Bytes;
+    readonly epoch: number;
+    readonly record: MemberRecord;
+  }
   | { readonly type: "accusation"; readonly author: Bytes; readonly accusation: Accusation }
   | { readonly type: "withdrawn"; readonly author: Bytes; readonly target: NodeName }
   | { readonly type: "neighbourUp" | "neighbourDown"; readonly peer: NodeName }
@@ -279,7 +284,6 @@ export class Roster {
     this.#judge(target, now, effects);
   }
 
-
   #linkDown(
     peer: PeerIdentity,
     reason: LinkDownReason,
@@ -305,7 +309,9 @@ export class Roster {
     if (member === undefined || member.status === "down") return;
     if (result === "alive") return this.#cleared(peer, now);
     const watch = this.#watches.get(peer);
-    if (result === "silent" && watch === undefined) return this.#suspect(member, now, effects, true);
+    if (result === "silent" && watch === undefined) {
+      return this.#suspect(member, now, effects, true);
+    }
     if (result !== "refused") return;
     const mine = this.#watch(peer, now);
     mine.refused = true;

@@ -87,7 +87,9 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     latencyMs,
     loss,
     onPacket(from, to, what, bytes) {
-      trace = syncHashes.sha256(concat([trace, utf8(`${time.now()} ${from} ${to} ${what}`), bytes]));
+      trace = syncHashes.sha256(
+        concat([trace, utf8(`${time.now()} ${from} ${to} ${what}`), bytes]),
+      );
     },
   });
   const members: Member[] = [];
@@ -130,7 +132,9 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
 
   const memberOf = (node: Node): Member => {
     const member = members.find((candidate) => candidate.node === node);
-    if (member === undefined) throw new Error(`${node.name} is not a living node of this simulation`);
+    if (member === undefined) {
+      throw new Error(`${node.name} is not a living node of this simulation`);
+    }
     return member;
   };
   const hosts = (nodes: readonly Node[]) => nodes.map((node) => memberOf(node).host);
@@ -147,14 +151,14 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     },
     now: () => time.now(),
     run<T>(what: Promise<T> | { forMs: number }) {
-      return "forMs" in what
-        ? time.run(what.forMs) as Promise<T>
-        : time.until(what, LIMIT_MS);
+      return "forMs" in what ? time.run(what.forMs) as Promise<T> : time.until(what, LIMIT_MS);
     },
     async until(condition, { withinMs = 600_000 } = {}) {
       const end = time.now() + withinMs;
       while (!condition()) {
-        if (time.now() >= end) throw new Error(`did not hold within ${withinMs} ms of virtual time`);
+        if (time.now() >= end) {
+          throw new Error(`did not hold within ${withinMs} ms of virtual time`);
+        }
         await time.run(STEP_MS);
       }
     },

@@ -123,7 +123,9 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
 
     #arrive(packet: { what: string; bytes: Bytes; arrive: () => void }): void {
       if (this.#isOver) return;
-      if (this.#held.length > 0 || isBlocked(this.from, this.to)) return void this.#held.push(packet);
+      if (this.#held.length > 0 || isBlocked(this.from, this.to)) {
+        return void this.#held.push(packet);
+      }
       const stalled = Math.max(this.from.stalledUntil, this.to.stalledUntil) - clock.now();
       if (stalled > 0) return void clock.after(stalled, () => this.#arrive(packet));
       options.onPacket?.(this.from.name, this.to.name, packet.what, packet.bytes);
@@ -150,7 +152,9 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
   };
 
   const dial = (host: Host, address: string, dialOptions: DialOptions): Promise<Connection> => {
-    if (!/^mem:\/\/[A-Za-z0-9._-]+(:\d+)?$/.test(address)) return Promise.reject(badAddress(address));
+    if (!/^mem:\/\/[A-Za-z0-9._-]+(:\d+)?$/.test(address)) {
+      return Promise.reject(badAddress(address));
+    }
     const { signal, timeoutMs, via, expectedCertificate } = dialOptions;
     return new Promise((resolve, reject) => {
       const settle = (finish: () => void) => {

@@ -281,7 +281,9 @@ export class MessageEncoder {
   }
 
   #tooLarge(): EncodeError {
-    return this.#error(`the message is larger than ${this.#maxBytes} bytes (limits.maxMessageBytes)`);
+    return this.#error(
+      `the message is larger than ${this.#maxBytes} bytes (limits.maxMessageBytes)`,
+    );
   }
 
   #error(what: string): EncodeError {

@@ -42,7 +42,10 @@ export function checkInvariants(sim: OverlaySim): void {
     assert.deepEqual(new Set(active), node.view);
     assert.ok(active.length <= sim.membership.activeSize);
     assert.ok(passive.length <= sim.membership.passiveSize);
-    assert.equal(new Set([...active, ...passive, node.name]).size, active.length + passive.length + 1);
+    assert.equal(
+      new Set([...active, ...passive, node.name]).size,
+      active.length + passive.length + 1,
+    );
   }
 }
 

@@ -339,7 +339,9 @@ export class OverlaySim {
       if (node.view.has(peer)) throw new Error(`${node.name}: ${peer} came up twice`);
       if (peer === node.name) throw new Error(`${node.name} is its own neighbour`);
       node.view.add(peer);
-      if (node.view.size > this.membership.activeSize) throw new Error(`${node.name}: view too big`);
+      if (node.view.size > this.membership.activeSize) {
+        throw new Error(`${node.name}: view too big`);
+      }
       this.plumtreeEvent(node, { type: "neighbourUp", peer });
     } else if (event.type === "peerDown") {
       const peer = event.node as string;
@@ -480,7 +482,8 @@ export class OverlaySim {
       end.links.delete(other);
       const peer = other.entry;
       if (!link.up) this.at(this.#latency(), () => this.#undelivered(end, other.name));
-      else this.at(this.#latency(), () => this.membershipEvent(end, { type: "linkDown", peer, reason }));
+      else {this.at(this.#latency(), () =>
+          this.membershipEvent(end, { type: "linkDown", peer, reason }));}
     }
   }
 

@@ -82,18 +82,22 @@ test("a crashed node is declared down everywhere, once, and its services go with
   }
 });
 
-test("a node that stalls for eight seconds is not declared down", { timeoutMs: 60_000 }, async () => {
-  const sim = await createSimulation({ seed: 11, nodes: 6 });
-  await converged(sim, 6);
-  const downs: string[] = [];
-  for (const node of sim.nodes) {
-    node.membership.on((event) => event.type === "nodeDown" && downs.push(event.node));
-  }
-  sim.stall(sim.node(3), 8_000);
-  await sim.run({ forMs: 60_000 });
-  assert.deepEqual(downs, []);
-  assert.ok(everyoneSees(sim.nodes, 6));
-});
+test(
+  "a node that stalls for eight seconds is not declared down",
+  { timeoutMs: 60_000 },
+  async () => {
+    const sim = await createSimulation({ seed: 11, nodes: 6 });
+    await converged(sim, 6);
+    const downs: string[] = [];
+    for (const node of sim.nodes) {
+      node.membership.on((event) => event.type === "nodeDown" && downs.push(event.node));
+    }
+    sim.stall(sim.node(3), 8_000);
+    await sim.run({ forMs: 60_000 });
+    assert.deepEqual(downs, []);
+    assert.ok(everyoneSees(sim.nodes, 6));
+  },
+);
 
 test("a node that restarts under its name comes back as a new life", {
   timeoutMs: 60_000,

@@ -37,7 +37,14 @@ export function quicheConfig(
       [encode(certificatePem)],
       SIGNATURE_ALGORITHMS,
     )
-    : quiche.Config.withBoringSslCtx(true, true, encode(issuerPem), null, null, SIGNATURE_ALGORITHMS);
+    : quiche.Config.withBoringSslCtx(
+      true,
+      true,
+      encode(issuerPem),
+      null,
+      null,
+      SIGNATURE_ALGORITHMS,
+    );
   config.setApplicationProtos([ALPN]);
   config.setMaxIdleTimeout(options.idleTimeoutMs);
   config.setMaxRecvUdpPayloadSize(MAX_PACKET_BYTES - 9);

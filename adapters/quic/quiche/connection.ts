@@ -97,9 +97,7 @@ export class QuicheConnection implements Connection, PipeOwner {
       );
     }
     const which = kind === "unidirectional" ? 1 : 0;
-    const left = which === 1
-      ? this.handle.peerStreamsLeftUni()
-      : this.handle.peerStreamsLeftBidi();
+    const left = which === 1 ? this.handle.peerStreamsLeftUni() : this.handle.peerStreamsLeftBidi();
     // quiche counts a stream, and all below it, when it is first written to.
     const opened = this.#opened[which] as number;
     if (left - (opened - (this.#counted[which] as number)) <= 0) {

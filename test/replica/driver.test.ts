@@ -1,0 +1,239 @@
+import assert from "node:assert/strict";
+import { utf8 } from "../../src/base/bytes.ts";
+import type { Bytes } from "../../src/base/bytes.ts";
+import type { Crypto, KeyPair } from "../../src/base/crypto.ts";
+import { ClosedError, ConflictError, ProtocolError } from "../../src/base/errors.ts";
+import type { LogLevel } from "../../src/base/logger.ts";
+import { realClock, realCrypto, realRandom } from "../../src/base/real.ts";
+import type { Channel, PeerIdentity } from "../../src/link/ports.ts";
+import { memoryMeter } from "../../src/metrics/meter.ts";
+import type { MemoryMeter } from "../../src/metrics/meter.ts";
+import { createReplication } from "../../src/replica/driver.ts";
+import type { Replication, Store } from "../../src/replica/driver.ts";
+import type { Change } from "../../src/replica/store_state.ts";
+import { FrameType } from "../../src/wire/frame_types.ts";
+import { describe, test } from "../harness.ts";
+
+interface Peer {
+  readonly identity: PeerIdentity;
+  readonly keys: KeyPair;
+  readonly replication: Replication;
+  readonly channels: Map<FrameType, Channel>;
+  readonly meter: MemoryMeter;
+  readonly log: [LogLevel, string][];
+}
+
+/** Real crypto and real time; frames arrive in later microtasks, broadcasts everywhere. */
+async function network(crypto?: (base: Crypto) => Crypto) {
+  const base = await realCrypto();
+  const peers = new Map<string, Peer>();
+  const add = async (name: string): Promise<Peer> => {
+    const keys = await base.generateKeyPair();
+    const identity = { name, publicKey: keys.publicKey, epoch: 1, addresses: [] };
+    const channels = new Map<FrameType, Channel>();
+    const channel = (type: FrameType): Channel => {
+      const own: Channel = {
+        onFrame: undefined,
+        onUndelivered: undefined,
+        send: (to, body) =>
+          queueMicrotask(() => {
+            const target = peers.get(to);
+            if (target === undefined) own.onUndelivered?.(to, "no link");
+            else target.channels.get(type)?.onFrame?.(body, identity);
+          }),
+      };
+      channels.set(type, own);
+      return own;
+    };
+    const meter = memoryMeter();
+    const log: [LogLevel, string][] = [];
+    const replication = createReplication({
+      links: { self: identity, channel },
+      keys,
+      clock: realClock,
+      random: realRandom,
+      crypto: crypto?.(base) ?? base,
+      logger: { log: (level, message) => void log.push([level, message]) },
+      meter,
+      publish: (body) =>
+        queueMicrotask(() => {
+          for (const peer of peers.values()) {
+            if (peer.identity !== identity) peer.replication.receive(body.slice());
+          }
+        }),
+    });
+    const peer: Peer = { identity, keys, replication, channels, meter, log };
+    peers.set(name, peer);
+    return peer;
+  };
+  const link = (a: Peer, b: Peer) => {
+    a.replication.neighbourUp(b.identity.name);
+    b.replication.neighbourUp(a.identity.name);
+  };
+  const close = () => {
+    for (const { replication } of peers.values()) replication.close();
+  };
+  return { add, link, close };
+}
+
+/** A store, and a promise for the first change that fits. */
+function open(peer: Peer, name = "test"): {
+  store: Store;
+  next(fits: (change: Change) => boolean): Promise<Change>;
+} {
+  const waiting = new Set<{ fits(change: Change): boolean; resolve(change: Change): void }>();
+  const store = peer.replication.createStore({
+    name,
+    onChange(change) {
+      for (const one of waiting) if (one.fits(change) && waiting.delete(one)) one.resolve(change);
+    },
+  });
+  return {
+    store,
+    next: (fits) => new Promise((resolve) => void waiting.add({ fits, resolve })),
+  };
+}
+
+describe("replication", () => {
+  test("rows travel between nodes with real signatures, by broadcast and by pull", async () => {
+    const { add, link, close } = await network();
+    const [a, b] = [await add("a@test"), await add("b@test")];
+    const [onA, onB] = [open(a), open(b)];
+    onA.store.put("early", utf8("1"));
+    await onA.store.flushed();
+    const pulled = onB.next(({ row }) => row.key === "early");
+    link(a, b);
+    assert.deepEqual((await pulled).row.value, utf8("1"));
+    const told = onB.next(({ row }) => row.key === "k");
+    onA.store.put("k", utf8("2"));
+    assert.deepEqual((await told).row, {
+      author: a.identity.publicKey,
+      epoch: 1,
+      key: "k",
+      value: utf8("2"),
+    });
+    assert.deepEqual(onB.store.get(a.identity.publicKey, "k")?.value, utf8("2"));
+    assert.equal(onB.store.rows("k").length, 1);
+    assert.equal([...onB.store.rowsBy(a.identity.publicKey)].length, 2);
+    assert.equal([...onB.store.entries()].length, 2);
+    const gone = onB.next(({ type }) => type === "removed");
+    assert.equal(onA.store.remove("k"), true);
+    assert.equal(onA.store.remove("k"), false);
+    assert.equal((await gone).row.key, "k");
+    const hidden = onB.next(({ type }) => type === "hidden");
+    onB.store.retire(a.identity.publicKey, 1);
+    assert.equal((await hidden).row.key, "early");
+    const restored = onB.next(({ type }) => type === "restored");
+    onB.store.restore(a.identity.publicKey, 1);
+    await restored;
+    onB.store.forget(a.identity.publicKey, 1);
+    assert.equal([...onB.store.entries()].length, 0);
+    const applied = Object.keys(b.meter.snapshot())
+      .filter((name) => name.startsWith("barrel_replica_applied_total"));
+    assert.ok(applied.length > 0);
+    assert.deepEqual([a.log, b.log], [[], []]);
+    close();
+  });
+
+  test("two stores ride one driver and know nothing of each other", async () => {
+    const { add, link, close } = await network();
+    const [a, b] = [await add("a@test"), await add("b@test")];
+    const [rosterA, registryA] = [open(a, "roster"), open(a, "registry")];
+    const [rosterB, registryB] = [open(b, "roster"), open(b, "registry")];
+    rosterA.store.put("k", utf8("roster"));
+    registryA.store.put("k", utf8("registry"));
+    const both = Promise.all([rosterB, registryB].map(({ next }) => next(() => true)));
+    link(a, b);
+    assert.deepEqual((await both).map(({ row }) => row.value), [utf8("roster"), utf8("registry")]);
+    assert.throws(() => open(a, "roster"), ConflictError);
+    close();
+  });
+
+  test("a listener that writes or throws disturbs nobody", async () => {
+    const { add, close } = await network();
+    const a = await add("a@test");
+    const seen: string[] = [];
+    const store: Store = a.replication.createStore({
+      name: "test",
+      onChange({ row: { key } }) {
+        seen.push(key);
+        if (key === "first") {
+          store.put("second", utf8(""));
+          throw new Error("a listener's bug");
+        }
+      },
+    });
+    store.put("first", utf8(""));
+    await store.flushed();
+    assert.deepEqual(seen, ["first", "second"]);
+    assert.equal(a.log.length, 1);
+    close();
+  });
+
+  test("a flush resolves for its own writes although others go on", async () => {
+    const { add, close } = await network();
+    const { store } = open(await add("a@test"));
+    let isOver = false;
+    let writes = 0;
+    const goOn = () => {
+      if (isOver) return;
+      store.put(`k${writes++ % 50}`, utf8(String(writes)));
+      realClock.nextTurn(goOn);
+    };
+    goOn();
+    for (let i = 0; i < 20; i++) {
+      store.put("mine", utf8(String(i)));
+      await store.flushed();
+    }
+    isOver = true;
+    assert.ok(writes > 20);
+    close();
+  });
+
+  test("a signature that fails is logged, tried again and lost on nobody", async () => {
+    let failures = 2;
+    const { add, close } = await network((base) => ({
+      ...base,
+      sign: (message, keys) =>
+        failures-- > 0 ? Promise.reject(new Error("no entropy")) : base.sign(message, keys),
+    }));
+    const a = await add("a@test");
+    const { store } = open(a);
+    store.put("k", utf8("v"));
+    await store.flushed();
+    assert.equal(a.log.length, 2);
+    close();
+  });
+
+  test("a frame that breaks the protocol throws to the link; a broadcast is only counted", async () => {
+    const { add, close } = await network();
+    const [a, b] = [await add("a@test"), await add("b@test")];
+    open(a);
+    for (const type of [FrameType.REPLICA_CONTROL, FrameType.REPLICA_DATA]) {
+      assert.throws(
+        () => a.channels.get(type)?.onFrame?.(new Uint8Array([99]), b.identity),
+        ProtocolError,
+      );
+    }
+    for (let i = 0; i < 3; i++) a.replication.receive(new Uint8Array([99]) as Bytes);
+    const refused = 'barrel_replica_refused_total{reason="bad_replica_message",store="none"}';
+    assert.equal(a.meter.snapshot()[refused], 3);
+    assert.equal(a.log.length, 1);
+    close();
+  });
+
+  test("closing rejects what was not published and silences everything", async () => {
+    const { add, link, close } = await network();
+    const [a, b] = [await add("a@test"), await add("b@test")];
+    const { store } = open(a);
+    link(a, b);
+    store.put("k", utf8("v"));
+    const flush = store.flushed();
+    close();
+    await assert.rejects(flush, ClosedError);
+    await assert.rejects(store.flushed(), ClosedError);
+    assert.equal(a.channels.get(FrameType.REPLICA_DATA)?.onFrame, undefined);
+    a.replication.receive(new Uint8Array([99]) as Bytes);
+    assert.deepEqual(a.log, []);
+  });
+});
