@@ -1,0 +1,76 @@
+/** That the measurement works; what it measures is not judged here. */
+import assert from "node:assert/strict";
+import process from "node:process";
+import { describe, runtime, test } from "./harness.ts";
+import { startProgram } from "./processes.ts";
+
+const skip = runtime === "node" ? false : "once is enough: it starts programs of its own";
+const PAIR = ["--quick", "--pair", "node-node"];
+
+function pidsIn(output: readonly string[]): number[] {
+  return output.flatMap((line) => {
+    const pid = / process (\d+)$/.exec(line)?.[1];
+    return pid === undefined ? [] : [Number(pid)];
+  });
+}
+
+function assertGone(pids: readonly number[]): void {
+  for (const pid of pids) {
+    assert.throws(() => process.kill(pid, 0), { code: "ESRCH" }, `process ${pid} still lives`);
+  }
+}
+
+describe("npm run bench", () => {
+  test("measures a pair and a failing node, and leaves no process", {
+    timeoutMs: 180_000,
+    skip,
+  }, async () => {
+    const bench = startProgram("node", "bench/main.ts", [...PAIR, "--json"]);
+    try {
+      assert.equal(await bench.exited, 0, bench.output.join("\n"));
+    } finally {
+      await bench.kill();
+    }
+    const { output } = bench;
+    const figures = JSON.parse(output.slice(output.indexOf("{")).join("\n")) as {
+      pairs: Record<string, Record<string, number>>;
+      down: { killed: string; survivor: string; afterMs: number }[];
+    };
+    const pair = figures.pairs["node-node"] ?? {};
+    assert.deepEqual(Object.keys(pair).toSorted(), [
+      "callMedianUs",
+      "callP99Us",
+      "callToEcho",
+      "callsPerSecond",
+      "echoMedianUs",
+      "echoP99Us",
+      "joinMs",
+      "messagesPerSecond",
+    ]);
+    for (const [name, value] of Object.entries(pair)) assert.ok(value > 0, `${name} is ${value}`);
+    assert.equal(figures.down.length, 2);
+    for (const { killed, survivor, afterMs } of figures.down) {
+      assert.equal(`${killed} ${survivor}`, "node node");
+      assert.ok(afterMs > 0, `nodeDown came ${afterMs} ms after the kill`);
+    }
+    const pids = pidsIn(output);
+    assert.equal(pids.length, 5);
+    assertGone(pids);
+  });
+
+  test("kills what it started when it is interrupted", { skip }, async () => {
+    const bench = startProgram("node", "bench/main.ts", PAIR);
+    await bench.line(/: client: join$/);
+    await bench.kill("SIGINT");
+    assert.equal(await bench.exited, 130);
+    const pids = pidsIn(bench.output);
+    assert.equal(pids.length, 2);
+    assertGone(pids);
+  });
+
+  test("says what is wrong with its options", async () => {
+    const bench = startProgram("node", "bench/main.ts", ["--pair", "node-perl"]);
+    assert.equal(await bench.exited, 2);
+    assert.match(bench.output.join("\n"), /node-perl is no pair of runtimes/);
+  });
+});
