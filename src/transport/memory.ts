@@ -9,6 +9,7 @@ import { equalBytes } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { TransportError } from "../base/errors.ts";
 import { syncHashes } from "../base/noble_crypto.ts";
+import { Ring } from "../base/ring.ts";
 import { randomFraction } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
 import type {
@@ -66,6 +67,14 @@ interface Host extends MemoryHost {
   stalledUntil: number;
 }
 
+interface Packet {
+  /** Arrives no earlier. */
+  readonly at: number;
+  readonly what: string;
+  readonly bytes: Bytes;
+  readonly arrive: () => void;
+}
+
 interface Bound {
   readonly host: Host;
   readonly address: string;
@@ -84,12 +93,14 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
   const isBlocked = (from: Host, to: Host) =>
     from.isGone || to.isGone || cuts.has(`${from.name}>${to.name}`);
 
-  // A direction of a connection: packets arrive in the order in which they were sent.
+  // A direction of a connection: packets arrive in the order in which they were sent, whatever the
+  // clock makes of timers that are due at almost the same time.
   class Direction {
     readonly from: Host;
     readonly to: Host;
+    readonly #queue = new Ring<Packet>();
     #lastAt = 0;
-    #held: { what: string; bytes: Bytes; arrive: () => void }[] = [];
+    #timer: Timer | undefined;
     #isOver = false;
 
     constructor(from: Host, to: Host) {
@@ -99,37 +110,50 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
     }
 
     send(what: string, bytes: Bytes, arrive: () => void): void {
+      if (this.#isOver) return;
       const latency = least + (most - least) * randomFraction(random);
       let delay = latency;
       while (loss > 0 && randomFraction(random) < loss) delay += Math.max(2 * latency, RESEND_MS);
-      const earliest = Math.max(clock.now() + delay, this.from.stalledUntil, this.to.stalledUntil);
-      this.#lastAt = Math.max(this.#lastAt, earliest);
-      clock.after(this.#lastAt - clock.now(), () => this.#arrive({ what, bytes, arrive }));
+      this.#lastAt = Math.max(this.#lastAt, clock.now() + delay);
+      this.#queue.push({ at: this.#lastAt, what, bytes, arrive });
+      if (this.#timer === undefined) this.#wait();
     }
 
     /** Nothing that is under way arrives any more. */
     end(): void {
       this.#isOver = true;
-      this.#held = [];
+      this.#timer?.cancel();
+      this.#queue.clear();
       directions.delete(this);
     }
 
+    /** Looks again: a cut may be over. */
     release(): void {
-      if (this.#held.length === 0 || isBlocked(this.from, this.to)) return;
-      const held = this.#held;
-      this.#held = [];
-      for (const packet of held) this.send(packet.what, packet.bytes, packet.arrive);
+      if (this.#timer === undefined) this.#wait();
     }
 
-    #arrive(packet: { what: string; bytes: Bytes; arrive: () => void }): void {
-      if (this.#isOver) return;
-      if (this.#held.length > 0 || isBlocked(this.from, this.to)) {
-        return void this.#held.push(packet);
+    #wait(): void {
+      const next = this.#queue.at(0);
+      if (next === undefined || isBlocked(this.from, this.to)) return;
+      const at = Math.max(next.at, this.from.stalledUntil, this.to.stalledUntil);
+      this.#timer = clock.after(Math.max(0, at - clock.now()), () => {
+        this.#timer = undefined;
+        this.#deliver();
+      });
+    }
+
+    #deliver(): void {
+      // A host's timers fire up to a millisecond early.
+      const now = clock.now() + 1;
+      while (!isBlocked(this.from, this.to)) {
+        const packet = this.#queue.at(0);
+        const stalledUntil = Math.max(this.from.stalledUntil, this.to.stalledUntil);
+        if (packet === undefined || packet.at > now || stalledUntil > now) break;
+        this.#queue.shift();
+        options.onPacket?.(this.from.name, this.to.name, packet.what, packet.bytes);
+        packet.arrive();
       }
-      const stalled = Math.max(this.from.stalledUntil, this.to.stalledUntil) - clock.now();
-      if (stalled > 0) return void clock.after(stalled, () => this.#arrive(packet));
-      options.onPacket?.(this.from.name, this.to.name, packet.what, packet.bytes);
-      packet.arrive();
+      if (this.#timer === undefined) this.#wait();
     }
   }
 
@@ -302,6 +326,7 @@ class MemoryConnection implements Connection {
   }
 
   start(): void {
+    if (this.#isOver) return;
     this.#watchSilence(this.options.idleTimeoutMs);
     this.#sendKeepAlives();
   }
@@ -341,7 +366,7 @@ class MemoryConnection implements Connection {
     const peer = this.#peer as MemoryConnection;
     this.#end({ code, reason, by: "local" });
     // What is still under way is lost, as on two of the three QUIC stacks.
-    this.way.send("close", NOTHING, () => peer.#end({ code, reason, by: "peer" }));
+    if (!peer.isOver) this.way.send("close", NOTHING, () => peer.#end({ code, reason, by: "peer" }));
   }
 
   /** Sends a packet of this connection; what comes after its end is dropped. */
@@ -395,6 +420,13 @@ class MemoryConnection implements Connection {
     for (const pipe of [...this.#pipes]) pipe.lost();
     this.#pipes.clear();
     this.#settle(info);
+    if (this.#peer?.isOver !== true) return;
+    this.way.end();
+    this.#peer.way.end();
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
   }
 }
 
