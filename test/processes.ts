@@ -10,8 +10,8 @@ export type RuntimeName = (typeof RUNTIMES)[number];
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** The command that runs a program of this repository on `runtime`. */
-export function commandOf(runtime: RuntimeName, program: string): [string, string[]] {
+// The command that runs a program of this repository on `runtime`.
+function commandOf(runtime: RuntimeName, program: string): [string, string[]] {
   const binary = `${root}node_modules/.bin/${runtime}`;
   const file = `${root}${program}`;
   switch (runtime) {

@@ -2,7 +2,16 @@
  * The package as a stranger gets it: built, packed, installed in an empty project, imported on every
  * runtime it claims.
  */
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -163,6 +172,8 @@ export async function checkPublish(): Promise<Verdict> {
 /** How much a bundle of all that `mod.ts` exports weighs. Adapters are loaded apart. */
 export async function checkBundle(): Promise<Verdict> {
   await needBuild();
+  const modules = join(stage, "node_modules");
+  if (!existsSync(modules)) symlinkSync(`${root}node_modules`, modules);
   const external = ["node:*", "@infisical/quic"].map((name) => `--external:${name}`);
   const args = [join(stage, "dist/mod.js"), "--bundle", "--minify", "--format=esm", ...external];
   const finished = await run(bin("esbuild"), [...args, "--platform=neutral", "--main-fields=main"]);

@@ -17,21 +17,3 @@ export interface Clock {
   /** Calls `fn` when the current turn of the event loop has ended (a macrotask). */
   nextTurn(fn: () => void): void;
 }
-
-/**
- * Resolves after `ms` milliseconds of `clock`; rejects with the signal's reason when aborted.
- */
-export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(signal.reason);
-    const abort = () => {
-      timer.cancel();
-      reject(signal?.reason);
-    };
-    const timer = clock.after(ms, () => {
-      signal?.removeEventListener("abort", abort);
-      resolve();
-    });
-    signal?.addEventListener("abort", abort, { once: true });
-  });
-}

@@ -9,13 +9,6 @@ export interface Logger {
 /** Drops every line: the default, since importing a library should print nothing. */
 export const silentLogger: Logger = { log() {} };
 
-/** A logger that adds `fields` to each line. */
-export function withFields(logger: Logger, fields: Readonly<Record<string, unknown>>): Logger {
-  return {
-    log: (level, message, more) => logger.log(level, message, { ...fields, ...more }),
-  };
-}
-
 /** Lets each key through once, until `capacity` keys have been seen: for "logged once" lines. */
 export function logOnce(logger: Logger, capacity: number): (
   key: string,

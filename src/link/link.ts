@@ -30,6 +30,8 @@ export interface LinkOwner {
   onReady(link: Link): void;
   /** Some of what was buffered has left. */
   onDrain(link: Link): void;
+  /** The peer broke the protocol; the link ends because of it. */
+  onRefused(link: Link, error: ProtocolError): void;
   /** It is over; called once. */
   onDown(link: Link, reason: LinkDownReason): void;
 }
@@ -189,6 +191,7 @@ export class Link {
   fail(error: ProtocolError): void {
     if (this.#isDown) return;
     const isLost = error.reason === "truncated" || error.reason === "lost";
+    if (!isLost) this.#owner.onRefused(this, error);
     this.abort(isLost ? "lost" : "protocol", error.reason);
   }
 

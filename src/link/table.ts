@@ -181,6 +181,15 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       if (entry === undefined || entry.link !== link) return;
       releaseWriters(link.peer.name, entry);
     },
+    onRefused(link, error) {
+      const { reason } = error;
+      const { name } = link.peer;
+      meter.count("barrel_frames_refused_total", { reason });
+      once(`${name} ${reason}`, "warn", `${name} broke the protocol: ${error.message}`, {
+        peer: name,
+        reason,
+      });
+    },
     onDown(link, reason) {
       pending.delete(link);
       down(link, reason);

@@ -32,4 +32,22 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "What peers sent of replicated stores and was refused, by store and reason",
   },
+  barrel_accusations_total: { kind: "counter", help: "Nodes this one accused, by evidence" },
+  barrel_active_view: { kind: "gauge", help: "Neighbours in the overlay" },
+  barrel_broadcast_delivered_total: { kind: "counter", help: "Broadcasts that arrived here" },
+  barrel_broadcast_events_total: { kind: "counter", help: "Duplicates and losses, by kind" },
+  barrel_broadcast_sent_total: { kind: "counter", help: "Frames of the broadcast, by kind" },
+  barrel_members_changed_total: { kind: "counter", help: "Transitions of members, by type" },
+  barrel_membership_sent_total: { kind: "counter", help: "Messages of the overlay, by type" },
+  barrel_messages_dropped_total: {
+    kind: "counter",
+    help: "Messages to processes or names that are not there, by reason",
+  },
+  barrel_passive_view: { kind: "gauge", help: "Peers kept in reserve" },
+  barrel_proxy_dropped_total: { kind: "counter", help: "Messages that a proxy could not pass on" },
+  barrel_router_refused_total: { kind: "counter", help: "Name queries that were refused" },
+  barrel_signals_dropped_total: {
+    kind: "counter",
+    help: "Signals and replies that an overloaded link did not take",
+  },
 };

@@ -41,9 +41,6 @@ export function memoryMeter(): MemoryMeter {
   };
 }
 
-/** Counts nothing. */
-export const silentMeter: Meter = { count() {}, gauge() {} };
-
 function render(name: string, labels?: Labels): string {
   if (labels === undefined) return name;
   const parts = Object.keys(labels).sort().map((key) => `${key}=${JSON.stringify(labels[key])}`);

@@ -5,7 +5,7 @@
 import { ProtocolError } from "../base/errors.ts";
 
 /** The largest value that travels as a varint. */
-export const MAX_VARINT: number = Number.MAX_SAFE_INTEGER;
+const MAX_VARINT: number = Number.MAX_SAFE_INTEGER;
 
 /** How many bytes `value` takes. */
 export function varintLength(value: number): number {
