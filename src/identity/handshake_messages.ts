@@ -80,7 +80,7 @@ export function decodeHello(body: Uint8Array): Hello {
   if (body.length > MAX_HANDSHAKE_BYTES) throw malformed("HELLO is too long");
   let raw: unknown;
   try {
-    raw = decode(body, { strict: true, useMaps: true, rejectDuplicateMapKeys: true });
+    raw = decode(body, { strict: true, allowIndefinite: false, useMaps: true });
   } catch (error) {
     throw malformed("HELLO is not CBOR", error);
   }

@@ -333,6 +333,12 @@ describe("a handshake is refused by one name on both ends", () => {
     await converse(new Party("client", { hello: { features } }), other);
     assert.ok(other.outcome?.type === "refused");
     assert.equal(other.outcome.text, '"maxMessageBytes" is 1000 here and 2000 there');
+
+    const third = new Party("server");
+    const unknown = { maxMessageBytes: 1_000, maxDriftMs: 5_000, constructor: 1 };
+    await converse(new Party("client", { hello: { features: unknown } }), third);
+    assert.ok(third.outcome?.type === "refused");
+    assert.equal(third.outcome.text, '"constructor" is undefined here and 1 there');
   });
 
   test("timeout: whoever waits too long, in every state", async () => {
@@ -379,6 +385,34 @@ describe("a handshake is refused by one name on both ends", () => {
           assert.equal(summary(party), "local: malformed", what);
         }
       }
+    }
+  });
+
+  test("malformed: a MAC that the server shows before the client's", async () => {
+    const client = new Party("client", { cookie: COOKIE });
+    await converse(
+      client,
+      new Party("server", { cookie: COOKIE }),
+      (message, index) =>
+        index === 2
+          ? [{ ...message, body: concat([message.body, new Uint8Array(32)]) }]
+          : [message],
+    );
+    assert.equal(summary(client), "local: malformed");
+  });
+
+  test("malformed: an answer of the driver that nobody asked for", async () => {
+    const answers = [
+      { type: "verified", ok: true },
+      { type: "trust", verdict: "pinned" },
+      { type: "bindingOf", binding: SERVER_BINDING },
+      { type: "signed", signature: new Uint8Array(64) },
+    ] as const;
+    for (const answer of answers) {
+      const client = new Party("client");
+      await client.feed({ type: "start" });
+      await client.feed(answer);
+      assert.equal(summary(client), "local: malformed", answer.type);
     }
   });
 

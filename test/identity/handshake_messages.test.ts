@@ -160,9 +160,27 @@ describe("HELLO", () => {
       assert.throws(() => decodeHello(body.slice(0, length)), { reason: "malformed" });
     }
     assert.throws(() => decodeHello(concat([body, Uint8Array.of(0)])), { reason: "malformed" });
-    assert.throws(() => decodeHello(new Uint8Array(MAX_HANDSHAKE_BYTES + 1)), {
-      reason: "malformed",
-    });
+    // Every field is allowed, all together are not.
+    const features = Object.fromEntries(
+      Array.from({ length: 16 }, (_, i) => [`${"\u20ac".repeat(62)}${i}`, i]),
+    );
+    const addresses = Array.from({ length: 8 }, () => `quic://${"a".repeat(248)}`);
+    const long = encodeHello({ ...hello, features, addresses });
+    assert.ok(long.length > MAX_HANDSHAKE_BYTES);
+    assert.throws(() => decodeHello(long), { reason: "malformed", message: "HELLO is too long" });
+  });
+
+  test("has one spelling of each number and text", () => {
+    const body = encodeHello(hello);
+    // The version in two bytes, the array's length in two bytes.
+    const spellings = [
+      concat([body.subarray(0, 1), Uint8Array.of(0x18, 1), body.subarray(2)]),
+      concat([Uint8Array.of(0x98, 10), body.subarray(1)]),
+      concat([Uint8Array.of(0x9f), body.subarray(1), Uint8Array.of(0xff)]),
+    ];
+    for (const spelling of spellings) {
+      assert.throws(() => decodeHello(spelling), { reason: "malformed" });
+    }
   });
 
   test("costs nothing for what it merely claims", () => {
