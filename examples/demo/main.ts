@@ -12,7 +12,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { Child, RUNTIMES } from "./child.ts";
-import type { RuntimeName } from "./child.ts";
+import type { Report, RuntimeName } from "./child.ts";
 import { Story } from "./story.ts";
 
 const HELP = `npm run demo -- [options]
@@ -81,6 +81,15 @@ async function start(
   return child;
 }
 
+/** A node's views, once it knows all members: the last ones may be on their way. */
+async function viewsOf(child: Child, nodes: number): Promise<Report> {
+  const isWhole = (report: Report) => (report["members"] as unknown[]).length === nodes;
+  const whole = child.wait("views", isWhole);
+  const ask = setInterval(() => child.say("views"), 200);
+  child.say("views");
+  return await whole.finally(() => clearInterval(ask));
+}
+
 async function main({ nodes, keep }: Options): Promise<void> {
   folder = await mkdtemp(join(tmpdir(), "barrel demo "));
   const story = new Story();
@@ -103,8 +112,7 @@ async function main({ nodes, keep }: Options): Promise<void> {
   story.answered(await client.wait("answered"));
   story.called(await client.wait("called"));
   for (const child of [seed, worker, client, ...others]) {
-    child.say("views");
-    story.views(child, await child.wait("views"));
+    story.views(child, await viewsOf(child, nodes));
   }
 
   if (keep) {

@@ -1,12 +1,13 @@
 /** The lower half of a node: identity, transports, links. */
 import { utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
-import type { Clock } from "../base/clock.ts";
 import type { Crypto, KeyPair } from "../base/crypto.ts";
 import { silentLogger } from "../base/logger.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/random.ts";
 import { realClock, realCrypto, realRandom } from "../base/real.ts";
+import { scopedClock } from "../base/scoped_clock.ts";
+import type { ScopedClock } from "../base/scoped_clock.ts";
 import { memoryFiles } from "../base/secret_files.ts";
 import type { SecretFiles } from "../base/secret_files.ts";
 import { tlsIdentity } from "../identity/certificate.ts";
@@ -30,7 +31,8 @@ import type { AuthOptions, LimitOptions, NodeOptions } from "./options.ts";
 
 /** The injected world with its defaults filled in. */
 export interface World {
-  readonly clock: Clock;
+  /** Ends with the node. */
+  readonly clock: ScopedClock;
   readonly random: Random;
   readonly crypto: Crypto;
   readonly logger: Logger;
@@ -58,7 +60,7 @@ export interface Foundation {
 export async function makeWorld(options: NodeOptions): Promise<World> {
   const { dataDir, storage } = options;
   return {
-    clock: options.clock ?? realClock,
+    clock: scopedClock(options.clock ?? realClock),
     random: options.random ?? realRandom,
     crypto: options.crypto ?? await realCrypto(),
     logger: options.logger ?? silentLogger,
@@ -159,6 +161,7 @@ export async function layFoundation(options: NodeOptions, world: World): Promise
     addresses.push(...options.advertise ?? advertised(bound, options.name));
   } catch (error) {
     await connector.close();
+    clock.close();
     throw error;
   }
   return { world, self, keys, trust, links, connector, limits, resolvers, needs };

@@ -267,6 +267,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     broadcast.close();
     await connector.close();
     events.close();
+    clock.close();
   };
 
   const node: Node = {

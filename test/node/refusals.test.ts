@@ -1,0 +1,183 @@
+import assert from "node:assert/strict";
+import { ConfigError, createNode, Pid, TransportError } from "../../mod.ts";
+import type { Node, NodeOptions } from "../../mod.ts";
+import { realClock, realRandom } from "../../src/base/real.ts";
+import { memoryFiles } from "../../src/base/secret_files.ts";
+import { createMemoryNetwork } from "../../src/transport/memory.ts";
+import { test, waitFor } from "../harness.ts";
+
+/** A network of its own, and what its nodes logged. */
+function world() {
+  const network = createMemoryNetwork({ clock: realClock, random: realRandom });
+  const lines: string[] = [];
+  const nodes: Node[] = [];
+  const start = async (name: string, options: Partial<NodeOptions> = {}) => {
+    const node = await createNode({
+      name: `${name}@mem`,
+      listen: [`mem://${name}:0`],
+      transports: [network.host(name).transport],
+      logger: {
+        log: (level, message) => void (level === "warn" && lines.push(`${name}: ${message}`)),
+      },
+      ...options,
+    });
+    nodes.push(node);
+    return node;
+  };
+  const close = () => Promise.all(nodes.map((node) => node.close()));
+  return { start, lines, close };
+}
+
+const refusals = (node: Node) =>
+  Object.entries(node.metrics.snapshot()).filter(([name]) => name.includes("handshake_refused"))
+    .map(([name]) => /by="(\w+)",reason="(\w+)"/.exec(name)?.slice(1).join(" ")).sort();
+
+const cookie = "a secret of sixteen bytes";
+
+for (
+  const { title, reason, server, client } of [
+    {
+      title: "a node of another cluster",
+      reason: "cluster_mismatch",
+      server: {},
+      client: { cluster: "other" },
+    },
+    { title: "a node without the cookie", reason: "bad_cookie", server: { cookie }, client: {} },
+    {
+      title: "a node with another cookie",
+      reason: "bad_cookie",
+      server: { cookie },
+      client: { cookie: cookie.toUpperCase() },
+    },
+    {
+      title: "a stranger under strict trust",
+      reason: "untrusted_key",
+      server: { auth: { trustMode: "strict" as const } },
+      client: {},
+    },
+    {
+      title: "a node with another cluster-wide setting",
+      reason: "feature_mismatch",
+      server: {},
+      client: { limits: { maxMessageBytes: 1 << 20 } },
+    },
+  ]
+) {
+  test(`${title} is refused by name on both ends, logged once, and disturbs nobody`, async () => {
+    const { start, lines, close } = world();
+    const seed = await start("seed", server);
+    const friend = server.auth
+      ? undefined
+      : await start("friend", { ...server, contactNodes: seed.addresses });
+    await friend?.joined({ timeoutMs: 10_000 });
+    const stranger = await start("stranger", { ...client, contactNodes: seed.addresses });
+    await waitFor(() => refusals(stranger).length > 0 && refusals(seed).length > 0, {
+      what: "both ends to count the refusal",
+    });
+    const both = [...refusals(seed), ...refusals(stranger)].sort();
+    assert.deepEqual(both, [`local ${reason}`, `peer ${reason}`]);
+    assert.ok(lines.some((line) => line.startsWith("seed: ") && line.includes(reason)));
+    assert.ok(lines.some((line) => line.startsWith("stranger: ") && line.includes(reason)));
+    assert.deepEqual(stranger.membership.activeView(), []);
+    if (friend) assert.deepEqual(seed.membership.activeView(), [friend.name]);
+    await close();
+  });
+}
+
+test("a key that changed is refused until somebody unpins the old one", async () => {
+  const { start, close } = world();
+  const seed = await start("seed", { storage: { ...memoryFiles(), durable: true } });
+  const files = () => ({ ...memoryFiles(), durable: true });
+  const first = await start("node", { storage: files(), contactNodes: seed.addresses });
+  await first.joined({ timeoutMs: 10_000 });
+  await first.close();
+  const second = await start("node", {
+    listen: ["mem://node2"],
+    storage: files(),
+    contactNodes: seed.addresses,
+  });
+  await waitFor(() => refusals(second).includes("peer key_mismatch"), { what: "the refusal" });
+  await seed.trust.unpin(second.name);
+  await second.joined({ timeoutMs: 20_000 });
+  assert.deepEqual(seed.trust.lookup(second.name), second.publicKey);
+  await close();
+});
+
+test("a contact that is not there yet is tried until it is", async () => {
+  const { start, lines, close } = world();
+  const early = await start("early", { contactNodes: ["mem://late"] });
+  await assert.rejects(early.joined({ timeoutMs: 100 }), /still tries mem:\/\/late/);
+  await waitFor(() => lines.length > 0, { what: "a line about the contact" });
+  const late = await start("late", { listen: ["mem://late"] });
+  await early.joined({ timeoutMs: 20_000 });
+  assert.deepEqual(early.membership.activeView(), [late.name]);
+  await close();
+});
+
+test("an address in use stops the start with a sentence, and leaves nothing behind", async () => {
+  const { start, close } = world();
+  await start("one", { listen: ["mem://taken"] });
+  await assert.rejects(
+    start("two", { listen: ["mem://two", "mem://taken"] }),
+    (error) => error instanceof TransportError && error.reason === "address_in_use",
+  );
+  await start("three", { listen: ["mem://two"] });
+  await close();
+});
+
+test("a wrong option is a ConfigError that names its path", async () => {
+  const cases: [string, unknown][] = [
+    ["name", {}],
+    ["name", { name: "no-host" }],
+    ["colour", { name: "a@b", colour: "red" }],
+    ["auth.trustMod", { name: "a@b", auth: { trustMod: "strict" } }],
+    ["auth.trustMode", { name: "a@b", auth: { trustMode: "maybe" } }],
+    ["auth.cookieOnlyNodes", { name: "a@b", auth: { cookieOnlyNodes: ["*"] } }],
+    ["cookie", { name: "a@b", cookie: "short" }],
+    ["listen.0", { name: "a@b", listen: ["127.0.0.1:9000"] }],
+    ["links.dataStreams", { name: "a@b", links: { dataStreams: 0 } }],
+    ["limits.maxDriftMs", { name: "a@b", limits: { maxDriftMs: "5" } }],
+  ];
+  for (const [path, options] of cases) {
+    await assert.rejects(
+      createNode(options as NodeOptions),
+      (error) => error instanceof ConfigError && error.path === path,
+      path,
+    );
+  }
+});
+
+test("two nodes that dial each other at once keep one link and lose no message", async () => {
+  const { start, close } = world();
+  for (let round = 0; round < 5; round++) {
+    const [a, b] = await Promise.all([start(`a${round}`), start(`b${round}`)]);
+    const got: Record<string, number[]> = { a: [], b: [] };
+    const collect = (node: Node, name: string) =>
+      node.spawn<number>(async (self) => {
+        for await (const n of self.mailbox) got[name]?.push(n as number);
+      });
+    const inA = remote(collect(a, "a"), a, b), inB = remote(collect(b, "b"), b, a);
+    // Each learns where the other is, and both begin in the same turn.
+    const [toA, toB] = [a.addresses[0] as string, b.addresses[0] as string];
+    await Promise.all([a.membership.join(toB), b.membership.join(toA)]);
+    for (let i = 0; i < 500; i++) {
+      await a.send(inB, i);
+      await b.send(inA, i);
+    }
+    const expected = [...Array(500).keys()];
+    await waitFor(() => got["a"]?.length === 500 && got["b"]?.length === 500, {
+      what: "all messages",
+    });
+    assert.deepEqual(got, { a: expected, b: expected });
+    await waitFor(() => a.links.list().length === 1 && b.links.list().length === 1, {
+      what: "one link",
+    });
+  }
+  await close();
+});
+
+/** A pid as the other node would have it. */
+function remote(pid: Pid, owner: Node, user: Node): Pid {
+  const sender = { send: (target: Pid, message: unknown) => user.send(target, message) };
+  return new Pid(owner.name, owner.epoch, pid.id, sender);
+}
