@@ -56,9 +56,9 @@ export async function nextEpoch(files: SecretFiles, clock: Clock): Promise<numbe
 
 function readEpoch(stored: Bytes): number {
   // One character a byte: damaged bytes need not be text.
-  const text = String.fromCharCode(...stored.subarray(0, 32));
-  // One less than the largest, so that there is a next one.
-  if (!/^\d+$/.test(text) || Number(text) >= Number.MAX_SAFE_INTEGER) {
+  const text = String.fromCharCode(...stored.subarray(0, 17));
+  // Less than the largest, so that there is a next one.
+  if (!/^\d{1,16}$/.test(text) || Number(text) >= Number.MAX_SAFE_INTEGER) {
     throw damaged(`${EPOCH_FILE} does not hold a number`);
   }
   return Number(text);

@@ -125,6 +125,7 @@ describe("a node's epoch", () => {
       utf8("12\n"),
       utf8("9007199254740991"),
       utf8("9".repeat(400)),
+      utf8(`${"0".repeat(20)}x`),
       Uint8Array.of(0xff, 0xfe, 0x31),
       new Uint8Array(100_000),
     ];
