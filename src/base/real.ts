@@ -7,10 +7,9 @@ import { knowsEd25519, webCrypto } from "./web_crypto.ts";
 
 // `unref` where timers have it: a node is kept alive by its sockets, never by its timers.
 const unref = (timer: unknown) => {
-  if (typeof timer === "object") (timer as { unref?: () => void }).unref?.();
-  else {(globalThis as { Deno?: { unrefTimer(id: number): void } }).Deno?.unrefTimer(
-      timer as number,
-    );}
+  if (typeof timer === "object") return (timer as { unref?: () => void }).unref?.();
+  const { Deno } = globalThis as { Deno?: { unrefTimer(id: number): void } };
+  Deno?.unrefTimer(timer as number);
 };
 
 const immediate = (globalThis as { setImmediate?: (fn: () => void) => void }).setImmediate;

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { encodeHex } from "@std/encoding/hex";
 import { concat, utf8 } from "../../src/base/bytes.ts";
 import type { Bytes } from "../../src/base/bytes.ts";
-import { encodeHello, encodeRefuse, REFUSALS } from "../../src/identity/handshake_messages.ts";
-import type { Refusal } from "../../src/identity/handshake_messages.ts";
+import { encodeRefuse, REFUSALS } from "../../src/identity/handshake_messages.ts";
+import type { Hello, Refusal } from "../../src/identity/handshake_messages.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
 import { describe, test } from "../harness.ts";
 import {
@@ -325,7 +325,7 @@ describe("a handshake is refused by one name on both ends", () => {
     const server = new Party("server");
     await converse(new Party("client", { hello: { cluster: mean } }), server);
     assert.ok(server.outcome?.type === "refused");
-    assert.match(server.outcome.text, /^[^\n\u001b]*$/);
+    assert.ok(!server.outcome.text.includes("\n") && !server.outcome.text.includes("\u001b"));
     assert.ok(server.outcome.text.includes(JSON.stringify(mean)));
 
     const other = new Party("server");
@@ -600,7 +600,7 @@ describe("somebody in between", () => {
   });
 
   test("cannot downgrade what the ends said: every field is in both signatures", async () => {
-    const changes: Partial<Parameters<typeof encodeHello>[0]>[] = [
+    const changes: Partial<Hello>[] = [
       { epoch: 12 },
       { ephemeral: false },
       { addresses: ["mem://mallory"] },
