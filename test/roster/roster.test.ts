@@ -1,0 +1,288 @@
+import assert from "node:assert/strict";
+import * as fc from "fast-check";
+import { seededRandom } from "../../src/base/random.ts";
+import {
+  ACCUSATION_PREFIX,
+  decodeAccusation,
+  decodeRecord,
+  encodeAccusation,
+  encodeRecord,
+  SELF_KEY,
+  validateRow,
+} from "../../src/roster/messages.ts";
+import type { Evidence } from "../../src/roster/messages.ts";
+import { LIVENESS_DEFAULTS } from "../../src/roster/options.ts";
+import { Roster, TICK_MS } from "../../src/roster/roster.ts";
+import type { RosterEffect, RosterEvent } from "../../src/roster/roster.ts";
+import { test } from "../harness.ts";
+
+const keyOf = (index: number) => new Uint8Array(32).fill(index + 1);
+const nameOf = (index: number) => `n${index}@x`;
+
+/** The roster of node 0 in a cluster, with time and a record of its effects. */
+class Bench {
+  now = 0;
+  readonly roster: Roster;
+  readonly effects: RosterEffect[] = [];
+  readonly size: number;
+
+  constructor(size: number) {
+    this.size = size;
+    this.roster = new Roster({
+      self: { name: nameOf(0), publicKey: keyOf(0), epoch: 1, addresses: [] },
+      liveness: LIVENESS_DEFAULTS,
+      random: seededRandom(1),
+      isAcceptable: () => true,
+    });
+    for (let i = 1; i < size; i++) this.record(i);
+    this.effects.length = 0;
+  }
+
+  feed(event: RosterEvent): void {
+    this.effects.push(...this.roster.handle(event, this.now));
+  }
+
+  record(index: number, more: { epoch?: number; incarnation?: number; left?: boolean } = {}): void {
+    const { epoch = 1, incarnation = 0, left = false } = more;
+    const record = { name: nameOf(index), incarnation, addresses: [], ephemeral: false, left };
+    this.feed({ type: "record", author: keyOf(index), epoch, record });
+  }
+
+  accuse(by: number, target: number, evidence: Evidence = "silent", incarnation = 0): void {
+    const accusation = { target: nameOf(target), epoch: 1, incarnation, evidence };
+    this.feed({ type: "accusation", author: keyOf(by), accusation });
+  }
+
+  /** Lets time pass; only `heard` are heard of. */
+  pass(ms: number, heard: readonly number[] = []): void {
+    for (const end = this.now + ms; this.now < end;) {
+      this.now += TICK_MS;
+      this.feed({ type: "tick", heard: heard.map(nameOf) });
+    }
+  }
+
+  events(): string[] {
+    return this.effects.flatMap((effect) =>
+      effect.type === "emit" ? [`${effect.change.type} ${effect.change.node}`] : []
+    );
+  }
+
+  has(type: RosterEffect["type"]): boolean {
+    return this.effects.some((effect) => effect.type === type);
+  }
+}
+
+test("one accuser is enough between two nodes, two are needed among three", () => {
+  const two = new Bench(2);
+  two.feed({ type: "neighbourUp", peer: nameOf(1) });
+  two.pass(13_000);
+  assert.deepEqual(two.events(), ["nodeUnreachable n1@x", "nodeDown n1@x"]);
+  const three = new Bench(3);
+  three.accuse(1, 2);
+  three.pass(60_000, [1]);
+  assert.deepEqual(three.events(), ["nodeUnreachable n2@x"]);
+  three.feed({ type: "probed", peer: nameOf(2), result: "refused" });
+  assert.deepEqual(three.events(), ["nodeUnreachable n2@x", "nodeDown n2@x"]);
+});
+
+test("a neighbour is pinged, probed, suspected and only then accused", () => {
+  const bench = new Bench(4);
+  bench.feed({ type: "neighbourUp", peer: nameOf(1) });
+  bench.pass(1_000);
+  assert.ok(bench.has("ping") && !bench.has("probe"));
+  bench.pass(1_000);
+  assert.ok(bench.has("probe") && !bench.has("askProbe"));
+  bench.pass(1_000);
+  assert.ok(bench.has("askProbe") && !bench.has("accuse"));
+  bench.pass(8_000);
+  assert.ok(!bench.has("accuse"), "eleven seconds of silence are no proof");
+  bench.pass(1_000);
+  assert.ok(bench.has("accuse"));
+});
+
+test("a host that refuses is proof at once, and with our own silence also for others", () => {
+  const bench = new Bench(4);
+  bench.feed({ type: "neighbourUp", peer: nameOf(1) });
+  bench.pass(1_500);
+  bench.accuse(2, 1, "refused");
+  bench.pass(1_000);
+  assert.ok(!bench.has("accuse"));
+  bench.pass(500);
+  assert.deepEqual(bench.events(), ["nodeUnreachable n1@x", "nodeDown n1@x"]);
+});
+
+test("who is heard again is not accused", () => {
+  const bench = new Bench(4);
+  bench.feed({ type: "neighbourUp", peer: nameOf(1) });
+  for (let i = 0; i < 10; i++) {
+    bench.pass(9_000);
+    bench.pass(500, [1]);
+  }
+  assert.deepEqual(bench.events(), []);
+  assert.ok(!bench.has("accuse"));
+});
+
+test("our own stall is not held against others", () => {
+  const bench = new Bench(4);
+  bench.feed({ type: "neighbourUp", peer: nameOf(1) });
+  bench.pass(1_000, [1]);
+  bench.now += 60_000;
+  bench.feed({ type: "tick", heard: [] });
+  bench.pass(1_000, [1]);
+  assert.ok(!bench.has("accuse"));
+});
+
+test("we answer an accusation of ourselves with a higher incarnation, once", () => {
+  const bench = new Bench(3);
+  bench.accuse(1, 0);
+  bench.accuse(2, 0);
+  const published = bench.effects.filter((effect) => effect.type === "publish");
+  assert.deepEqual(published, [{ type: "publish", incarnation: 1, left: false }]);
+  bench.accuse(2, 0, "silent", 1);
+  assert.deepEqual(bench.effects.at(-1), { type: "publish", incarnation: 2, left: false });
+});
+
+test("a wrong verdict is taken back by a higher incarnation, and by nothing less", () => {
+  const bench = new Bench(3);
+  bench.accuse(1, 2, "refused");
+  bench.feed({ type: "probed", peer: nameOf(2), result: "refused" });
+  bench.record(2);
+  assert.equal(bench.roster.member(nameOf(2))?.status, "down");
+  bench.record(2, { incarnation: 1 });
+  assert.equal(bench.roster.member(nameOf(2))?.status, "alive");
+  assert.deepEqual(bench.events(), ["nodeUnreachable n2@x", "nodeDown n2@x", "nodeUp n2@x"]);
+  assert.ok(bench.has("restore") && bench.has("withdraw"));
+});
+
+test("a node's goodbye is its own verdict, and its next life ends the one before", () => {
+  const bench = new Bench(4);
+  bench.record(1, { left: true });
+  bench.record(2, { epoch: 2 });
+  bench.record(2, { epoch: 1, incarnation: 9 });
+  assert.deepEqual(bench.events(), ["nodeDown n1@x", "nodeDown n2@x", "nodeUp n2@x"]);
+  assert.equal(bench.roster.member(nameOf(2))?.epoch, 2);
+});
+
+test("the dead do not vote", () => {
+  const bench = new Bench(5);
+  bench.record(1, { left: true });
+  bench.accuse(1, 4, "refused");
+  bench.accuse(2, 4, "refused");
+  bench.pass(60_000);
+  assert.ok(!bench.events().includes("nodeDown n4@x"));
+});
+
+test("when half of a large cluster falls silent, no verdict is drawn", () => {
+  const bench = new Bench(10);
+  for (let target = 5; target < 10; target++) {
+    for (const by of [1, 2, 3]) bench.accuse(by, target);
+    bench.pass(500, [1, 2, 3, 4]);
+  }
+  bench.pass(600_000, [1, 2, 3, 4]);
+  assert.ok(!bench.events().some((event) => event.startsWith("nodeDown")));
+  // The heal: all answer.
+  for (let index = 5; index < 10; index++) bench.record(index, { incarnation: 1 });
+  assert.equal(bench.roster.members().filter(({ status }) => status === "alive").length, 9);
+});
+
+test("the larger half goes on after the hold", () => {
+  const bench = new Bench(10);
+  for (let target = 6; target < 10; target++) for (const by of [1, 2]) bench.accuse(by, target);
+  bench.pass(29_000, [1, 2, 3, 4, 5]);
+  assert.ok(!bench.events().some((event) => event.startsWith("nodeDown")));
+  bench.pass(10_000, [1, 2, 3, 4, 5]);
+  assert.equal(bench.events().filter((event) => event.startsWith("nodeDown")).length, 4);
+});
+
+test("one dead node of a large cluster is no partition", () => {
+  const bench = new Bench(30);
+  bench.accuse(1, 5);
+  bench.accuse(2, 5);
+  bench.pass(4_000);
+  assert.deepEqual(bench.events(), ["nodeUnreachable n5@x", "nodeDown n5@x"]);
+});
+
+test("whatever happens, each member's transitions alternate and nothing throws", () => {
+  const index = fc.integer({ min: 1, max: 5 });
+  const step = fc.oneof(
+    fc.record({
+      do: fc.constant("record"),
+      i: index,
+      epoch: fc.integer({ min: 1, max: 3 }),
+      inc: fc.nat(3),
+      left: fc.boolean(),
+    }),
+    fc.record({
+      do: fc.constant("accuse"),
+      i: index,
+      by: index,
+      inc: fc.nat(3),
+      left: fc.boolean(),
+      epoch: fc.constant(1),
+    }),
+    fc.record({
+      do: fc.constant("pass"),
+      i: index,
+      inc: fc.nat(20),
+      left: fc.boolean(),
+      epoch: fc.constant(1),
+    }),
+    fc.record({
+      do: fc.constant("probe"),
+      i: index,
+      inc: fc.nat(2),
+      left: fc.boolean(),
+      epoch: fc.constant(1),
+    }),
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const bench = new Bench(6);
+      for (const one of steps) {
+        if (one.do === "record") {
+          bench.record(one.i, { epoch: one.epoch, incarnation: one.inc, left: one.left });
+        } else if (one.do === "accuse" && "by" in one) {
+          bench.accuse(one.by, one.i, "silent", one.inc);
+        } else if (one.do === "pass") bench.pass(one.inc * 500, one.left ? [one.i] : []);
+        else {
+          const result = (["alive", "refused", "silent"] as const)[one.inc] ?? "silent";
+          bench.feed({ type: "probed", peer: nameOf(one.i), result });
+        }
+      }
+      const last = new Map<string, string>();
+      for (const event of bench.events()) {
+        const [type, node] = event.split(" ") as [string, string];
+        const before = last.get(node) ?? "nodeUp";
+        assert.notEqual(type, before, event);
+        if (type === "nodeUnreachable") assert.equal(before, "nodeUp");
+        last.set(node, type);
+      }
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test("rows survive encoding; broken ones are refused by name", () => {
+  const record = {
+    name: "n@[::1]",
+    incarnation: 5,
+    addresses: ["quic://[::1]:9", "wss://x/y"],
+    ephemeral: true,
+    left: false,
+  };
+  assert.deepEqual(decodeRecord(encodeRecord(record)), record);
+  const accusation = { target: "n@x", epoch: 7, incarnation: 3, evidence: "refused" as const };
+  const key = ACCUSATION_PREFIX + accusation.target;
+  assert.deepEqual(decodeAccusation(key, encodeAccusation(accusation)), accusation);
+  assert.equal(validateRow("other", new Uint8Array(0)), "unknown_key");
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ maxLength: 60 }),
+      fc.constantFrom(SELF_KEY, key, "accuse:"),
+      (bytes, row) => {
+        const verdict = validateRow(row, bytes as Uint8Array<ArrayBuffer>);
+        assert.ok(verdict === undefined || verdict === "malformed");
+      },
+    ),
+  );
+});
