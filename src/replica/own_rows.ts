@@ -153,16 +153,14 @@ export class OwnRows {
 
   // In the order written, unless batches that end within the limits might pass them on the way:
   // then what shrinks goes first.
-  #inSafeOrder(rows: OriginRows): string[] {
-    const keys = [...this.#dirty.keys()];
-    const growth = new Map(keys.map((key) => [
-      key,
-      rowBytes(key, this.#values.get(key)) - rowBytes(key, rows.get(key)?.value),
-    ]));
-    let most = rows.bytes;
-    for (const by of growth.values()) most += Math.max(0, by);
-    if (most <= MAX_ORIGIN_BYTES && rows.size + keys.length <= MAX_ROWS_PER_ORIGIN) return keys;
-    return keys.sort((a, b) => (growth.get(a) as number) - (growth.get(b) as number));
+  #inSafeOrder(rows: OriginRows): Iterable<string> {
+    const isRoomy = rows.bytes + this.#bytes <= MAX_ORIGIN_BYTES &&
+      rows.size + this.#values.size <= MAX_ROWS_PER_ORIGIN;
+    if (isRoomy) return this.#dirty.keys();
+    const growth = (key: string) =>
+      rowBytes(key, this.#values.get(key)) - rowBytes(key, rows.get(key)?.value);
+    return [...this.#dirty.keys()].map((key) => [key, growth(key)] as const)
+      .sort(([, a], [, b]) => a - b).map(([key]) => key);
   }
 }
 

@@ -171,22 +171,22 @@ describe("replication", () => {
   });
 
   test("a flush resolves for its own writes although others go on", async () => {
-    const { add, close } = await network();
-    const { store } = open(await add("a@test"));
     let isOver = false;
-    let writes = 0;
-    const goOn = () => {
-      if (isOver) return;
-      store.put(`k${writes++ % 50}`, utf8(String(writes)));
-      realClock.nextTurn(goOn);
-    };
-    goOn();
-    for (let i = 0; i < 20; i++) {
+    const { add, close } = await network((base) => ({
+      ...base,
+      async sign(message, keys) {
+        const signature = await base.sign(message, keys);
+        // Whenever a batch is signed, the next write is there already.
+        if (!isOver) store.put("busy", signature.slice(0, 8));
+        return signature;
+      },
+    }));
+    const { store } = open(await add("a@test"));
+    for (let i = 0; i < 5; i++) {
       store.put("mine", utf8(String(i)));
       await store.flushed();
     }
     isOver = true;
-    assert.ok(writes > 20);
     close();
   });
 
