@@ -89,11 +89,15 @@ export function runHandshake(
       for (const effect of machine.handle(event)) carryOut(effect);
     };
     // No message is looked at while an answer is awaited.
+    let awaited = 0;
     const answer = (work: Promise<HandshakeEvent>) => {
+      awaited++;
       pipe.pause();
       work.then((event) => {
+        awaited--;
         feed(event);
-        if (!settled) pipe.resume();
+        // What was answered may have asked anew.
+        if (!settled && awaited === 0) pipe.resume();
       }, (error) => fail("internal", messageOf(error), "local"));
     };
     const carryOut = (effect: HandshakeEffect) => {

@@ -1,5 +1,5 @@
 /** The lower half of a node: identity, transports, links. */
-import { utf8 } from "../base/bytes.ts";
+import { equalBytes, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Crypto, KeyPair } from "../base/crypto.ts";
 import { silentLogger } from "../base/logger.ts";
@@ -114,7 +114,11 @@ export async function layFoundation(options: NodeOptions, world: World): Promise
       clock,
       crypto,
       nonce: () => random.bytes(32) as Bytes,
-      checkTrust: (peer) => trust.check(peer.name, peer.publicKey),
+      checkTrust(peer) {
+        const live = links.peer(peer.name);
+        const isAnother = live !== undefined && !equalBytes(live.publicKey, peer.publicKey);
+        return isAnother ? "conflict" : trust.check(peer.name, peer.publicKey);
+      },
     },
     clock,
     random,

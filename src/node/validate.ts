@@ -1,7 +1,8 @@
 import * as v from "valibot";
 import { utf8 } from "../base/bytes.ts";
 import { ConfigError } from "../base/errors.ts";
-import { MAX_ADDRESS_BYTES, MAX_ADDRESSES } from "../wire/limits.ts";
+import { isAddress } from "../wire/address.ts";
+import { MAX_ADDRESSES } from "../wire/limits.ts";
 import { isNodeName } from "../wire/node_name.ts";
 import type { NodeOptions } from "./options.ts";
 
@@ -13,8 +14,7 @@ const size = (least: number, most: number) =>
   v.pipe(v.number(), v.safeInteger(), v.minValue(least), v.maxValue(most));
 const address = v.pipe(
   v.string(),
-  v.maxLength(MAX_ADDRESS_BYTES),
-  v.regex(/^[a-z][a-z0-9+.-]*:\/\/[^\s]+$/, "must be a URL such as quic://127.0.0.1:9000"),
+  v.check((text) => isAddress(text), "must be a URL such as quic://127.0.0.1:9000"),
 );
 const addresses = v.pipe(v.array(address), v.maxLength(MAX_ADDRESSES));
 const injected = v.custom<object>((value) => typeof value === "object" && value !== null);

@@ -2,6 +2,7 @@
 import { fromUtf8, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { ProtocolError } from "../base/errors.ts";
+import { isAddress } from "../wire/address.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 import { MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_NODE_NAME_BYTES } from "../wire/limits.ts";
 import { nodeName } from "../wire/node_name.ts";
@@ -63,6 +64,7 @@ export function decodeRecord(bytes: Bytes): MemberRecord {
   if (flags > 3 || count > MAX_ADDRESSES) throw malformed("a member record");
   const addresses = Array.from({ length: count }, () => text(reader, MAX_ADDRESS_BYTES));
   end(reader);
+  if (!addresses.every((address) => isAddress(address))) throw malformed("an address");
   return {
     name,
     incarnation,

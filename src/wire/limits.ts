@@ -14,5 +14,3 @@ export const MAX_FRAME_BYTES: number = 64 * 1024;
 export const MAX_CONTROL_FRAME_BYTES: number = 64 * 1024;
 /** A handshake message; a stranger can make us hold no more. */
 export const MAX_HANDSHAKE_BYTES: number = 4096;
-/** A signed peer record: fewer addresses fit when they are long. */
-export const MAX_RECORD_BYTES: number = 2048;

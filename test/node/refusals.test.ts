@@ -103,6 +103,19 @@ test("a key that changed is refused until somebody unpins the old one", async ()
   await close();
 });
 
+test("a second live node under one name is refused by that reason", async () => {
+  const { start, close } = world();
+  const seed = await start("seed");
+  const first = await start("twin", { contactNodes: seed.addresses });
+  await first.joined({ timeoutMs: 10_000 });
+  const second = await start("twin", { listen: ["mem://twin2"], contactNodes: seed.addresses });
+  await waitFor(() => refusals(second).length > 0, { what: "the refusal" });
+  assert.deepEqual(refusals(second), ["peer name_conflict"]);
+  assert.deepEqual(seed.membership.activeView(), [first.name]);
+  assert.equal(seed.links.list().length, 1);
+  await close();
+});
+
 test("a contact that is not there yet is tried until it is", async () => {
   const { start, lines, close } = world();
   const early = await start("early", { contactNodes: ["mem://late"] });
