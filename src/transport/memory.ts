@@ -3,6 +3,8 @@
  * Time and chance are injected, so that a seed decides every latency and every loss. Packets
  * behave as under QUIC: a lost one is sent again later, order is kept per connection, and a peer
  * that vanished is noticed by silence alone.
+ *
+ * @module
  */
 import type { Bytes } from "../base/bytes.ts";
 import { equalBytes } from "../base/bytes.ts";
@@ -12,16 +14,10 @@ import { syncHashes } from "../base/noble_crypto.ts";
 import { Ring } from "../base/ring.ts";
 import { randomFraction } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
-import type {
-  CloseInfo,
-  Connection,
-  ConnectionOptions,
-  DialOptions,
-  Listener,
-  ListenOptions,
-  Pipe,
-  Transport,
-} from "./contract.ts";
+import { realClock, realRandom } from "../base/real.ts";
+import type { Connection, DialOptions, Listener, ListenOptions, Transport } from "./contract.ts";
+import { MemoryConnection, NOTHING } from "./memory_connection.ts";
+import type { Way } from "./memory_connection.ts";
 
 /** How a network behaves. */
 export interface MemoryNetworkOptions {
@@ -39,7 +35,7 @@ export interface MemoryNetworkOptions {
 export interface MemoryHost {
   readonly name: string;
   readonly transport: Transport;
-  /** It is gone, and nobody is told. */
+  /** It is gone for good, and nobody is told. Its addresses may be taken over by another host. */
   crash(): void;
   /** It neither sends nor receives for a while. */
   stall(forMs: number): void;
@@ -47,7 +43,7 @@ export interface MemoryHost {
 
 /** The network, with its faults. */
 export interface MemoryNetwork {
-  /** Adds a machine. */
+  /** Adds a machine. Names must differ. */
   host(name: string): MemoryHost;
   /** From now on nothing passes between the two sides. */
   partition(a: readonly MemoryHost[], b: readonly MemoryHost[]): void;
@@ -57,10 +53,9 @@ export interface MemoryNetwork {
   heal(): void;
 }
 
-/** Bytes under way in one pipe above which `write` says to wait. */
-const WRITE_LIMIT = 256 * 1024;
 /** What a lost packet costs at least, ms. */
 const RESEND_MS = 20;
+const ADDRESS = /^mem:\/\/[A-Za-z0-9._-]+(:\d+)?$/;
 
 interface Host extends MemoryHost {
   isGone: boolean;
@@ -77,15 +72,19 @@ interface Packet {
 
 interface Bound {
   readonly host: Host;
-  readonly address: string;
   readonly options: ListenOptions;
-  readonly connections: Set<MemoryConnection>;
+  /** Those that were accepted, and those that are about to be. */
+  readonly accepted: Set<MemoryConnection>;
+  /** Those dialled from this address. */
+  readonly dialled: Set<MemoryConnection>;
 }
 
 /** Makes a network with no machine on it yet. */
 export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwork {
   const { clock, random, loss = 0, latencyMs: [least, most] = [0, 0] } = options;
   const bound = new Map<string, Bound>();
+  // Where an address leads, also after its listener has closed or its host has crashed.
+  const owners = new Map<string, Host>();
   const cuts = new Set<string>();
   const directions = new Set<Direction>();
   let nextPort = 1;
@@ -93,9 +92,18 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
   const isBlocked = (from: Host, to: Host) =>
     from.isGone || to.isGone || cuts.has(`${from.name}>${to.name}`);
 
+  // Timers of hosts take a millisecond for nothing; a turn of the event loop is enough.
+  const soon = (fn: () => void): Timer => {
+    let isCancelled = false;
+    clock.nextTurn(() => {
+      if (!isCancelled) fn();
+    });
+    return { cancel: () => void (isCancelled = true) };
+  };
+
   // A direction of a connection: packets arrive in the order in which they were sent, whatever the
   // clock makes of timers that are due at almost the same time.
-  class Direction {
+  class Direction implements Way {
     readonly from: Host;
     readonly to: Host;
     readonly #queue = new Ring<Packet>();
@@ -119,7 +127,6 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
       if (this.#timer === undefined) this.#wait();
     }
 
-    /** Nothing that is under way arrives any more. */
     end(): void {
       this.#isOver = true;
       this.#timer?.cancel();
@@ -136,10 +143,12 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
       const next = this.#queue.at(0);
       if (next === undefined || isBlocked(this.from, this.to)) return;
       const at = Math.max(next.at, this.from.stalledUntil, this.to.stalledUntil);
-      this.#timer = clock.after(Math.max(0, at - clock.now()), () => {
+      const left = at - clock.now();
+      const due = () => {
         this.#timer = undefined;
         this.#deliver();
-      });
+      };
+      this.#timer = left > 0 ? clock.after(left, due) : soon(due);
     }
 
     #deliver(): void {
@@ -158,89 +167,118 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
   }
 
   const listen = (host: Host, address: string, listenOptions: ListenOptions): Listener => {
-    if (!/^mem:\/\/[A-Za-z0-9._-]+(:\d+)?$/.test(address)) throw badAddress(address);
-    const actual = address.endsWith(":0") ? `${address.slice(0, -1)}${nextPort++}` : address;
+    if (!ADDRESS.test(address)) throw badAddress(address);
+    let actual = address;
+    if (address.endsWith(":0")) {
+      do actual = `${address.slice(0, -1)}${nextPort++}`; while (bound.has(actual));
+    }
     if (bound.has(actual)) {
       throw new TransportError("address_in_use", `${actual} is taken; choose another name`);
     }
-    const place: Bound = { host, address: actual, options: listenOptions, connections: new Set() };
+    const place: Bound = {
+      host,
+      options: listenOptions,
+      accepted: new Set(),
+      dialled: new Set(),
+    };
     bound.set(actual, place);
+    owners.set(actual, host);
     return {
       address: actual,
       close() {
-        bound.delete(actual);
-        for (const connection of [...place.connections]) connection.close(1, "listener closed");
+        if (bound.get(actual) === place) bound.delete(actual);
+        for (const connection of [...place.accepted, ...place.dialled]) {
+          connection.close(1, "listener closed");
+        }
         return Promise.resolve();
       },
     };
   };
 
   const dial = (host: Host, address: string, dialOptions: DialOptions): Promise<Connection> => {
-    if (!/^mem:\/\/[A-Za-z0-9._-]+(:\d+)?$/.test(address)) {
-      return Promise.reject(badAddress(address));
-    }
     const { signal, timeoutMs, via, expectedCertificate } = dialOptions;
     return new Promise((resolve, reject) => {
-      const settle = (finish: () => void) => {
-        timer.cancel();
-        signal?.removeEventListener("abort", aborted);
-        finish();
-      };
-      const fail = (reason: string, text: string) =>
-        settle(() => reject(new TransportError(reason, text)));
-      const aborted = () => fail("aborted", "the dial was aborted");
-      let isOver = false;
-      const timer = clock.after(timeoutMs, () => {
-        isOver = true;
-        fail("timeout", `${address} did not answer in ${timeoutMs} ms`);
-      });
-      if (signal?.aborted) return aborted();
-      signal?.addEventListener("abort", () => {
-        isOver = true;
-        aborted();
-      }, { once: true });
-      const target = bound.get(address);
-      // Nobody is bound there: the name alone says on which host.
-      const remote = target?.host ?? host;
+      if (!ADDRESS.test(address)) return reject(badAddress(address));
+      const remote = owners.get(address) ?? host;
       const there = new Direction(host, remote);
       const back = new Direction(remote, host);
-      const hangUp = () => {
+      let client: MemoryConnection | undefined;
+      const settled = () => {
+        timer.cancel();
+        signal?.removeEventListener("abort", aborted);
+      };
+      const fail = (reason: string, text: string) => {
+        settled();
+        client?.abandon();
         there.end();
         back.end();
+        reject(new TransportError(reason, text));
       };
+      const aborted = () => fail("aborted", "the dial was aborted");
+      const timer = dialOptions.clock.after(
+        timeoutMs,
+        () => fail("timeout", `${address} did not answer in ${timeoutMs} ms`),
+      );
+      if (signal?.aborted) return aborted();
+      signal?.addEventListener("abort", aborted);
+
       there.send("dial", NOTHING, () => {
         const place = bound.get(address);
-        back.send("answer", NOTHING, () => {
-          if (isOver) return hangUp();
-          const isFull = place !== undefined &&
-            place.connections.size >= place.options.maxConnections;
-          if (place === undefined || isFull) {
-            hangUp();
-            return fail("refused", `nobody listens at ${address}`);
-          }
-          const { certificate } = place.options.identity;
+        if (
+          place === undefined || place.host !== remote ||
+          place.accepted.size >= place.options.maxConnections
+        ) {
+          const text = place === undefined
+            ? `nobody listens at ${address}`
+            : `${address} takes no further connections`;
+          return back.send("refused", NOTHING, () => fail("refused", text));
+        }
+        const { certificate } = place.options.identity;
+        const binding = syncHashes.sha256(certificate);
+        const own = via && bound.get(via.address);
+        const shared = own?.host === host ? own : undefined;
+        const from = shared && via ? via.address : `mem://${host.name}.client:${nextPort++}`;
+        const ours = new MemoryConnection("client", address, binding, there, dialOptions);
+        const theirs = new MemoryConnection("server", from, binding, back, place.options);
+        MemoryConnection.pair(ours, theirs);
+        client = ours;
+        enlist(theirs, place.accepted);
+        // A client that is never heard of again must not keep its place for ever.
+        theirs.start();
+        back.send("answer", certificate, () => {
           if (expectedCertificate !== undefined && !equalBytes(expectedCertificate, certificate)) {
-            hangUp();
             return fail("tls", `${address} does not show the certificate of the expected key`);
           }
-          const binding = syncHashes.sha256(certificate);
-          const from = via?.address ?? `mem://${host.name}.client:${nextPort++}`;
-          const client = new MemoryConnection("client", address, binding, there, dialOptions);
-          const server = new MemoryConnection("server", from, binding, back, place.options);
-          client.pair(server);
-          server.pair(client);
-          place.connections.add(server);
-          void server.closed.then(() => place.connections.delete(server));
-          settle(() => resolve(client));
+          settled();
+          if (shared) enlist(ours, shared.dialled);
+          ours.start();
           there.send("connected", NOTHING, () => {
-            server.start();
-            client.start();
-            place.options.onConnection(server);
+            if (!theirs.isOver) place.options.onConnection(theirs);
           });
+          resolve(ours);
         });
       });
     });
   };
+
+  const probe = (host: Host, address: string, timeoutMs: number) =>
+    new Promise<"refused" | "unknown">((resolve) => {
+      const remote = owners.get(address) ?? host;
+      const there = new Direction(host, remote);
+      const back = new Direction(remote, host);
+      const finish = (answer: "refused" | "unknown") => {
+        timer.cancel();
+        there.end();
+        back.end();
+        resolve(answer);
+      };
+      const timer = clock.after(timeoutMs, () => finish("unknown"));
+      there.send("probe", NOTHING, () => {
+        // A host says nothing about a port that is served.
+        if (bound.get(address)?.host === remote) return;
+        back.send("unreachable", NOTHING, () => finish("refused"));
+      });
+    });
 
   return {
     host(name) {
@@ -248,7 +286,13 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
         name,
         isGone: false,
         stalledUntil: 0,
-        crash: () => void (host.isGone = true),
+        crash() {
+          host.isGone = true;
+          for (const [address, place] of bound) if (place.host === host) bound.delete(address);
+          for (const direction of [...directions]) {
+            if (direction.from === host || direction.to === host) direction.end();
+          }
+        },
         stall: (forMs) => void (host.stalledUntil = clock.now() + forMs),
         transport: {
           scheme: "mem",
@@ -256,10 +300,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
           listen: (address, listenOptions) =>
             new Promise((resolve) => resolve(listen(host, address, listenOptions))),
           dial: (address, dialOptions) => dial(host, address, dialOptions),
-          probe(address) {
-            const isRefused = !bound.has(address);
-            return Promise.resolve(isRefused ? "refused" : "unknown");
-          },
+          probe: (address, timeoutMs) => probe(host, address, timeoutMs),
         },
       };
       return host;
@@ -280,269 +321,24 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
   };
 }
 
-interface Way {
-  send(what: string, bytes: Bytes, arrive: () => void): void;
-  end(): void;
+let processNetwork: MemoryNetwork | undefined;
+let processHosts = 0;
+
+/**
+ * A transport between nodes of this process, without latency or loss: each call makes one for one
+ * node, and all of them reach each other at `mem://name`. What a listener at `mem://name:0` got is
+ * in its `address`.
+ */
+export function memory(): Transport {
+  processNetwork ??= createMemoryNetwork({ clock: realClock, random: realRandom });
+  return processNetwork.host(`process.${processHosts++}`).transport;
 }
 
-class MemoryConnection implements Connection {
-  readonly role: "client" | "server";
-  readonly mode = "direct";
-  readonly remoteAddress: string;
-  readonly channelBinding: Bytes;
-  readonly closed: Promise<CloseInfo>;
-  /** Packets to the peer. */
-  readonly way: Way;
-  readonly options: ConnectionOptions;
-  #peer: MemoryConnection | undefined;
-  #settle: (info: CloseInfo) => void = () => {};
-  #isOver = false;
-  #onPipe: ((pipe: Pipe) => void) | undefined;
-  #early: MemoryPipe[] = [];
-  readonly #pipes = new Set<MemoryPipe>();
-  readonly #opened = { bidirectional: 0, unidirectional: 0 };
-  #idle: Timer | undefined;
-  #keepAlive: Timer | undefined;
-  #heardAt: number;
-
-  constructor(
-    role: "client" | "server",
-    remoteAddress: string,
-    binding: Bytes,
-    way: Way,
-    options: ConnectionOptions,
-  ) {
-    this.role = role;
-    this.remoteAddress = remoteAddress;
-    this.channelBinding = binding;
-    this.way = way;
-    this.options = options;
-    this.#heardAt = options.clock.now();
-    this.closed = new Promise((resolve) => (this.#settle = resolve));
-  }
-
-  pair(peer: MemoryConnection): void {
-    this.#peer = peer;
-  }
-
-  start(): void {
-    if (this.#isOver) return;
-    this.#watchSilence(this.options.idleTimeoutMs);
-    this.#sendKeepAlives();
-  }
-
-  get onPipe(): ((pipe: Pipe) => void) | undefined {
-    return this.#onPipe;
-  }
-  set onPipe(handler: ((pipe: Pipe) => void) | undefined) {
-    this.#onPipe = handler;
-    const early = this.#early;
-    this.#early = [];
-    if (handler) { for (const pipe of early) handler(pipe); }
-  }
-
-  openPipe(kind: "bidirectional" | "unidirectional"): Promise<Pipe> {
-    const peer = this.#peer;
-    if (this.#isOver || peer === undefined) {
-      const text = `the connection to ${this.remoteAddress} is closed`;
-      return Promise.reject(new TransportError("closed", text));
-    }
-    if (this.#opened[kind] >= peer.options.maxPipes) {
-      const text = `${this.remoteAddress} allows no further pipes`;
-      return Promise.reject(new TransportError("pipe_limit", text));
-    }
-    this.#opened[kind]++;
-    const ours = new MemoryPipe(kind, true, this);
-    const theirs = new MemoryPipe(kind, false, peer);
-    ours.pair(theirs);
-    theirs.pair(ours);
-    this.#pipes.add(ours);
-    this.transmit("pipe", NOTHING, () => peer.#arrived(theirs));
-    return Promise.resolve(ours);
-  }
-
-  close(code: number, reason: string): void {
-    if (this.#isOver) return;
-    const peer = this.#peer as MemoryConnection;
-    this.#end({ code, reason, by: "local" });
-    // What is still under way is lost, as on two of the three QUIC stacks.
-    if (!peer.isOver) this.way.send("close", NOTHING, () => peer.#end({ code, reason, by: "peer" }));
-  }
-
-  /** Sends a packet of this connection; what comes after its end is dropped. */
-  transmit(what: string, bytes: Bytes, arrive: () => void): void {
-    const peer = this.#peer;
-    this.way.send(what, bytes, () => {
-      if (peer === undefined || peer.#isOver || this.#isOver) return;
-      peer.#heardAt = peer.options.clock.now();
-      arrive();
-    });
-  }
-
-  /** The pipe needs no further attention. */
-  forget(pipe: MemoryPipe): void {
-    if (!this.#pipes.delete(pipe) || !pipe.local) return;
-    this.#opened[pipe.kind]--;
-  }
-
-  #arrived(pipe: MemoryPipe): void {
-    this.#pipes.add(pipe);
-    if (this.#onPipe) this.#onPipe(pipe);
-    else this.#early.push(pipe);
-  }
-
-  #watchSilence(ms: number): void {
-    this.#idle = this.options.clock.after(ms, () => {
-      const silent = this.options.clock.now() - this.#heardAt;
-      const left = this.options.idleTimeoutMs - silent;
-      if (left > 0) return this.#watchSilence(left);
-      this.#end({ code: 0, reason: "idle timeout", by: "lost" });
-    });
-  }
-
-  #sendKeepAlives(): void {
-    const { clock, keepAliveMs } = this.options;
-    if (keepAliveMs === 0) return;
-    this.#keepAlive = clock.after(keepAliveMs, () => {
-      if (this.#isOver) return;
-      // Acknowledged, so that both ends hear something.
-      const peer = this.#peer;
-      this.transmit("ping", NOTHING, () => peer?.transmit("ack", NOTHING, () => {}));
-      this.#sendKeepAlives();
-    });
-  }
-
-  #end(info: CloseInfo): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    this.#idle?.cancel();
-    this.#keepAlive?.cancel();
-    for (const pipe of [...this.#pipes]) pipe.lost();
-    this.#pipes.clear();
-    this.#settle(info);
-    if (this.#peer?.isOver !== true) return;
-    this.way.end();
-    this.#peer.way.end();
-  }
-
-  get isOver(): boolean {
-    return this.#isOver;
-  }
-}
-
-class MemoryPipe implements Pipe {
-  readonly kind: "bidirectional" | "unidirectional";
-  readonly local: boolean;
-  onDrain: (() => void) | undefined;
-  onEnd: ((clean: boolean) => void) | undefined;
-  readonly #connection: MemoryConnection;
-  #peer: MemoryPipe | undefined;
-  #onData: ((chunk: Bytes) => void) | undefined;
-  #early: Bytes[] = [];
-  #end: boolean | undefined;
-  #isLive = false;
-  #underWay = 0;
-  #hasWaited = false;
-  #writeOver: boolean;
-  #readOver: boolean;
-
-  constructor(
-    kind: "bidirectional" | "unidirectional",
-    local: boolean,
-    connection: MemoryConnection,
-  ) {
-    this.kind = kind;
-    this.local = local;
-    this.#connection = connection;
-    this.#writeOver = kind === "unidirectional" && !local;
-    this.#readOver = kind === "unidirectional" && local;
-  }
-
-  pair(peer: MemoryPipe): void {
-    this.#peer = peer;
-  }
-
-  get onData(): ((chunk: Bytes) => void) | undefined {
-    return this.#onData;
-  }
-  set onData(handler: ((chunk: Bytes) => void) | undefined) {
-    this.#onData = handler;
-    if (handler === undefined || this.#isLive) return;
-    queueMicrotask(() => {
-      this.#isLive = true;
-      const early = this.#early;
-      this.#early = [];
-      for (const chunk of early) this.#onData?.(chunk);
-      if (this.#end !== undefined) this.onEnd?.(this.#end);
-    });
-  }
-
-  write(chunk: Uint8Array): boolean {
-    if (this.#writeOver) return false;
-    const bytes = chunk as Bytes;
-    const peer = this.#peer as MemoryPipe;
-    this.#underWay += bytes.length;
-    this.#connection.transmit("data", bytes, () => {
-      peer.#deliver(bytes);
-      this.#underWay -= bytes.length;
-      if (!this.#hasWaited || this.#underWay >= WRITE_LIMIT || this.#writeOver) return;
-      this.#hasWaited = false;
-      this.onDrain?.();
-    });
-    const hasRoom = this.#underWay < WRITE_LIMIT;
-    if (!hasRoom) this.#hasWaited = true;
-    return hasRoom;
-  }
-
-  end(): void {
-    if (this.#writeOver) return;
-    this.#writeOver = true;
-    const peer = this.#peer as MemoryPipe;
-    this.#connection.transmit("end", NOTHING, () => peer.#deliverEnd(true));
-    this.#forgetWhenOver();
-  }
-
-  destroy(): void {
-    const wasOpen = !this.#writeOver || !this.#readOver;
-    this.#writeOver = true;
-    this.#readOver = true;
-    if (wasOpen) {
-      const peer = this.#peer as MemoryPipe;
-      this.#connection.transmit("reset", NOTHING, () => {
-        peer.#writeOver = true;
-        peer.#deliverEnd(false);
-      });
-    }
-    this.#connection.forget(this);
-  }
-
-  /** The connection is gone. */
-  lost(): void {
-    this.#writeOver = true;
-    this.#deliverEnd(false);
-  }
-
-  #deliver(chunk: Bytes): void {
-    if (this.#readOver) return;
-    if (this.#isLive) this.#onData?.(chunk);
-    else this.#early.push(chunk);
-  }
-
-  #deliverEnd(clean: boolean): void {
-    if (this.#readOver) return;
-    this.#readOver = true;
-    this.#end = clean;
-    if (this.#isLive) this.onEnd?.(clean);
-    this.#forgetWhenOver();
-  }
-
-  #forgetWhenOver(): void {
-    if (this.#writeOver && this.#readOver) this.#connection.forget(this);
-  }
+function enlist(connection: MemoryConnection, set: Set<MemoryConnection>): void {
+  set.add(connection);
+  void connection.closed.then(() => set.delete(connection));
 }
 
 function badAddress(address: string): TransportError {
   return new TransportError("bad_address", `${address} is not mem://name or mem://name:port`);
 }
-
-const NOTHING: Bytes = new Uint8Array(0);
