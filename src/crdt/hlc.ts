@@ -27,7 +27,7 @@ export interface StampVerdict {
 }
 
 /** The length of a stamp in its binary form. */
-export const STAMP_BYTES: number = 8;
+const STAMP_BYTES: number = 8;
 
 const MAX_WALL = 2 ** 48 - 1;
 const MAX_COUNTER = 2 ** 16 - 1;

@@ -280,7 +280,8 @@ class Driver implements RegistryDriver {
     const node = this.#nameOf(author);
     if (node === undefined) {
       this.#unnamed.set(String.fromCharCode(...author), author);
-      this.#namesAgainAt = this.#options.clock.now() + NAMES_AGAIN_MS;
+      const again = this.#options.clock.now() + NAMES_AGAIN_MS;
+      this.#namesAgainAt = Math.min(this.#namesAgainAt, again);
       return this.#wind();
     }
     this.#tell(this.#table.change(change, node));

@@ -15,7 +15,7 @@ import { MAX_NAME_BYTES } from "../wire/limits.ts";
 import type { PidSender } from "../wire/pid.ts";
 
 /** Metadata of one entry, encoded, in bytes. */
-export const MAX_META_BYTES: number = 4096;
+const MAX_META_BYTES = 4096;
 /** A reason that takes more, encoded, is told in words. */
 const MAX_REASON_BYTES = 1024;
 
@@ -31,7 +31,7 @@ const KEY = /^([1-9][0-9]{0,15}):([^]+)$/;
 const encoder = new MessageEncoder(64 * 1024);
 
 /** Whether a service may have this name: 1 to 255 bytes of UTF-8. */
-export function isServiceName(name: unknown): name is string {
+function isServiceName(name: unknown): name is string {
   return typeof name === "string" && name.length > 0 && name.isWellFormed() &&
     utf8(name).length <= MAX_NAME_BYTES;
 }

@@ -29,6 +29,8 @@ export interface RegistryEvent {
 interface Held extends Instance {
   /** The row it comes from: author and key. */
   readonly row: string;
+  /** How much this node prefers it; see `pick`. */
+  readonly score: number;
 }
 
 /** The instances by name and by row. */
@@ -81,14 +83,11 @@ export class ServiceTable {
    * node sends stays in order and the load is spread.
    */
   pick(name: string): Pid | undefined {
-    let best: Pid | undefined;
-    let bestScore = -1;
-    for (const { pid, node } of this.#byName.get(name)?.values() ?? []) {
-      const bonus = node === this.#own.node ? 2 ** 32 : 0;
-      const score = bonus + fnv1a(`${this.#own.node} ${pid} ${pid.epoch}`);
-      if (score > bestScore) [best, bestScore] = [pid, score];
+    let best: Held | undefined;
+    for (const held of this.#byName.get(name)?.values() ?? []) {
+      if (best === undefined || held.score > best.score) best = held;
     }
-    return best;
+    return best?.pid;
   }
 
   #put(id: string, row: Row, node: NodeName, held: Held | undefined): RegistryEvent[] {
@@ -106,13 +105,19 @@ export class ServiceTable {
     // The same number in a later life of the node is another process.
     if (held !== undefined && !isSame) events.push(this.#drop(held, "down", "noproc"));
     const pid = isSame ? held.pid : new Pid(node, row.epoch, key.id, this.#sender);
-    const instance: Held = { name: key.name, node, pid, meta: state.meta, row: id };
+    const score = this.#scoreOf(pid);
+    const instance: Held = { name: key.name, node, pid, meta: state.meta, row: id, score };
     this.#byRow.set(id, instance);
     const instances = this.#byName.get(key.name) ?? new Map<string, Held>();
     this.#byName.set(key.name, instances);
     instances.set(id, instance);
     if (!isSame) events.push({ type: "registered", name: key.name, node, pid });
     return events;
+  }
+
+  #scoreOf(pid: Pid): number {
+    const bonus = pid.node === this.#own.node ? 2 ** 32 : 0;
+    return bonus + fnv1a(`${this.#own.node} ${pid} ${pid.epoch}`);
   }
 
   #read(row: Row, node: NodeName): RowState | undefined {

@@ -11,9 +11,8 @@
  * each to the other: a VECTOR without mask with what the other lacks; each pulls
  * ```
  */
-import { equalBytes } from "../base/bytes.ts";
+import { concat, equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
-import { concat } from "../base/bytes.ts";
 import { pick, randomFraction } from "../base/random.ts";
 import { compareVersions } from "../crdt/version_vector.ts";
 import type { NodeName } from "../wire/node_name.ts";
@@ -255,17 +254,16 @@ export class AntiEntropy {
     const isHint = mask.every((byte) => byte === 0);
     for (let i = 0; i === 0 || i < members.length; i += MAX_VECTOR) {
       const part = members.slice(i, i + MAX_VECTOR);
-      const rest = members.slice(i + MAX_VECTOR);
-      const buckets = new Set(part.map(([origin]) => bucketOf(origin)));
-      // Buckets without a single entry belong to the first part.
+      let buckets = part.map(([origin]) => bucketOf(origin));
       if (i === 0) {
-        for (const bucket of range(BUCKETS)) if (isSet(mask, bucket)) buckets.add(bucket);
+        // Buckets without a single entry belong to the first part.
+        const later = new Set(members.slice(MAX_VECTOR).map(([origin]) => bucketOf(origin)));
+        buckets = range(BUCKETS).filter((bucket) => isSet(mask, bucket) && !later.has(bucket));
       }
-      if (i === 0) { for (const [origin] of rest) buckets.delete(bucketOf(origin)); }
       this.#context.sendControl(to, {
         type: "vector",
         store: store.name,
-        mask: isHint ? mask : maskOf([...buckets]),
+        mask: isHint ? mask : maskOf(buckets),
         entries: part.map(([origin, head]) => ({
           origin,
           version: { epoch: head.epoch, seq: head.seq },

@@ -1,11 +1,8 @@
 /** Verified deltas that came before the ones they build on, bounded by count and bytes. */
 import type { OriginId } from "./head.ts";
 import { MAX_GAP_BYTES, MAX_GAPS_PER_ORIGIN } from "./limits.ts";
-import { rowBytes } from "./origin_rows.ts";
+import { deltaBytes } from "./origin_rows.ts";
 import type { Delta } from "./origin_rows.ts";
-
-/** What a delta counts for the limit beside its rows. */
-const DELTA_BYTES = 512;
 
 /** The waiting deltas of one store. */
 export class Gaps {
@@ -15,7 +12,7 @@ export class Gaps {
   /** Keeps a delta; false when there is no room. */
   add(origin: OriginId, delta: Delta): boolean {
     const list = this.#waiting.get(origin) ?? [];
-    const bytes = sizeOf(delta);
+    const bytes = deltaBytes(delta);
     if (list.length >= MAX_GAPS_PER_ORIGIN || this.#bytes + bytes > MAX_GAP_BYTES) return false;
     list.push(delta);
     this.#waiting.set(origin, list);
@@ -28,11 +25,7 @@ export class Gaps {
     const list = this.#waiting.get(origin);
     if (list === undefined) return [];
     this.#waiting.delete(origin);
-    for (const delta of list) this.#bytes -= sizeOf(delta);
+    for (const delta of list) this.#bytes -= deltaBytes(delta);
     return list.sort((a, b) => a.head.epoch - b.head.epoch || a.head.seq - b.head.seq);
   }
-}
-
-function sizeOf(delta: Delta): number {
-  return delta.puts.reduce((sum, put) => sum + rowBytes(put.key, put.value), DELTA_BYTES);
 }

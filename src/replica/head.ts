@@ -4,7 +4,6 @@
  */
 import { concat, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
-import type { NodeName } from "../wire/node_name.ts";
 import { varintLength, writeVarint } from "../wire/varint.ts";
 import type { Sha256 } from "./set_hash.ts";
 
@@ -57,6 +56,3 @@ export function headMessage(store: string, head: HeadBody): Bytes {
   writeVarint(numbers, writeVarint(numbers, 0, head.epoch), head.seq);
   return concat([LABEL, new Uint8Array([name.length]), name, head.author, numbers, head.hash]);
 }
-
-/** Where a delta came from: a peer that we asked, or a broadcast. */
-export type Source = NodeName | undefined;

@@ -37,5 +37,7 @@ export const MAX_MESSAGE_BYTES: number = 128 * 1024;
 export const MAX_GAPS_PER_ORIGIN: number = 16;
 /** Rows of deltas that wait for an earlier one, in one store, in bytes. */
 export const MAX_GAP_BYTES: number = 4 << 20;
+/** Rows that wait for a signature to be verified, in bytes, beside the first that waits. */
+export const MAX_VERIFYING_BYTES: number = 32 << 20;
 /** Heads whose signatures are being verified at once. */
 export const MAX_VERIFYING: number = 1024;

@@ -20,6 +20,7 @@ import type { Version } from "../crdt/version_vector.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 import { MAX_CONTROL_FRAME_BYTES } from "../wire/limits.ts";
 import { ByteReader } from "../wire/varint.ts";
+import { DIGEST_BYTES } from "./digests.ts";
 import { ORIGIN_BYTES, originBytes, toOrigin } from "./head.ts";
 import type { Head, OriginId } from "./head.ts";
 import {
@@ -112,8 +113,6 @@ const Kind = {
   DONE: 18,
 } as const;
 
-/** The length of a root digest. */
-export const ROOT_BYTES = 16;
 /** The length of one bucket's digest in BUCKETS. */
 export const BUCKET_BYTES = 8;
 /** The length of a bucket mask. */
@@ -183,13 +182,13 @@ function readControl(reader: ByteReader): ControlMessage {
   const kind = reader.byte();
   switch (kind) {
     case Kind.ROOT:
-      return { type: "root", digest: reader.take(ROOT_BYTES) };
+      return { type: "root", digest: reader.take(DIGEST_BYTES) };
     case Kind.STORES:
       return {
         type: "stores",
         stores: list(reader, MAX_STORES, () => ({
           name: storeName(reader),
-          root: reader.take(ROOT_BYTES),
+          root: reader.take(DIGEST_BYTES),
         })),
       };
     case Kind.BUCKETS:
@@ -299,6 +298,8 @@ function readData(reader: ByteReader): DataMessage {
       const to: Version = { epoch: reader.varint(), seq: reader.varint() };
       const index = reader.varint();
       const puts = readPuts(reader, reader.varint(), to.seq);
+      // Without rows it would only keep us waiting.
+      if (puts.length === 0) bad("a part without rows");
       return { type: "more", store, author, to, index, puts, hasMore: flags === HAS_MORE };
     }
     case Kind.DONE: {

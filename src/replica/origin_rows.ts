@@ -205,3 +205,9 @@ export class OriginRows {
 export function rowBytes(key: string, value: Uint8Array | undefined): number {
   return value === undefined ? 0 : utf8(key).length + value.length + ROW_OVERHEAD_BYTES;
 }
+
+/** What a delta holds in memory, about. */
+export function deltaBytes({ puts, earlier }: Delta): number {
+  const dots = earlier.type === "removed" ? earlier.dots.length : earlier.runs.length;
+  return puts.reduce((sum, put) => sum + rowBytes(put.key, put.value), 512 + 16 * dots);
+}

@@ -18,13 +18,15 @@ import type { SyncContext } from "./sync_context.ts";
 const ANSWER_MS = 5_000;
 /** An answer that has taken longer than this must have come at {@link LEAST_BYTES_PER_MS}. */
 const GRACE_MS = 10_000;
-const LEAST_BYTES_PER_MS = 16;
+const LEAST_BYTES_PER_MS = 64;
+/** More than the largest honest answer: further bytes earn no further time. */
+const MAX_ANSWER_BYTES = 2 * MAX_ORIGIN_BYTES;
 /** Origins wanted in all. */
 const MAX_WANTS = 8 * MAX_ORIGINS;
 /** Wait before an origin that nobody could give us whole is wanted again; doubled each time. */
 const DISTRUST_MS = 10_000;
 const MAX_DISTRUST_MS = 300_000;
-
+/** Further peers that are remembered to have an origin. */
 const MAX_OTHERS = 8;
 
 /** Why and how an origin is wanted. */
@@ -338,7 +340,8 @@ export class Puller {
 
   #progress(request: Request, bytes: number, now: number): void {
     request.bytes += bytes;
-    const slowest = request.startedAt + GRACE_MS + request.bytes / LEAST_BYTES_PER_MS;
+    const earnedMs = Math.min(request.bytes, MAX_ANSWER_BYTES) / LEAST_BYTES_PER_MS;
+    const slowest = request.startedAt + GRACE_MS + earnedMs;
     request.deadline = Math.min(now + ANSWER_MS, slowest);
   }
 }

@@ -18,6 +18,7 @@ import type { OriginId } from "./head.ts";
 import { MAX_STORE_NAME_BYTES, MAX_STORES } from "./limits.ts";
 import { decodeControl, decodeData, encodeControl, encodeDelta } from "./messages.ts";
 import type { DataMessage } from "./messages.ts";
+import { deltaBytes } from "./origin_rows.ts";
 import type { Delta } from "./origin_rows.ts";
 import { PullServer } from "./pull_server.ts";
 import { Puller } from "./puller.ts";
@@ -310,7 +311,7 @@ export class Replica {
       if (from !== undefined) this.#puller.resolved(store.name, origin, from);
       return;
     }
-    const verdict = this.#verifier.judge(store.name, delta.head, offer);
+    const verdict = this.#verifier.judge(store.name, delta.head, offer, deltaBytes(delta));
     if (typeof verdict === "boolean") this.#judged(offer, verdict, now);
     else if (typeof verdict === "object") this.#effects.push({ type: "verify", ...verdict });
     else if (verdict === "full") {

@@ -14,7 +14,7 @@ import { createReplication } from "../../src/replica/driver.ts";
 import type { Replication } from "../../src/replica/driver.ts";
 import { createRegistry } from "../../src/registry/registry.ts";
 import type { RegistryDriver, RegistryEvent } from "../../src/registry/registry.ts";
-import { FrameType } from "../../src/wire/frame_types.ts";
+import type { FrameType } from "../../src/wire/frame_types.ts";
 
 export interface TestNode {
   readonly identity: PeerIdentity;
@@ -262,7 +262,9 @@ export class Cluster {
   }
 }
 
-export function print({ type, name, node, pid, reason }: RegistryEvent): string {
-  const why = reason === undefined ? "" : ` (${String(reason)})`;
+function print({ type, name, node, pid, reason }: RegistryEvent): string {
+  const why = reason === undefined
+    ? ""
+    : ` (${typeof reason === "string" ? reason : JSON.stringify(reason)})`;
   return `${type} ${name} ${node}#${pid.id}/${pid.epoch}${why}`;
 }

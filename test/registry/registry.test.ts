@@ -94,8 +94,8 @@ describe("registry", () => {
     assert.deepEqual(c.registry.names(), []);
     for (const node of nodes) {
       assert.deepEqual(node.events.slice(4).sort(), [
-        "down other a@test#1/1 ([object Object])",
-        "down pool a@test#1/1 ([object Object])",
+        'down other a@test#1/1 ({"code":7})',
+        'down pool a@test#1/1 ({"code":7})',
         "down pool b@test#1/1 (killed)",
         "unregistered pool a@test#2/1",
       ]);

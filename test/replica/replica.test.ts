@@ -466,6 +466,27 @@ describe("replica", () => {
     assert.deepEqual(again.map((effect) => effect.type), ["refused"]);
   });
 
+  test("what waits for its signature to be verified is bounded by count and by bytes", () => {
+    for (const [valueBytes, least, most] of [[0, 1_024, 1_024], [8_000, 800, 850]] as const) {
+      const { world, nodes: [a, b] } = worldOf(2) as { world: World; nodes: [Node, Node] };
+      const rows = valueBytes === 0 ? 1 : 5;
+      let verifying = 0;
+      let refused = 0;
+      for (let i = 1; i <= 1_100; i++) {
+        const puts = Array.from({ length: rows }, (_, k) => (
+          { seq: i + k, key: `k${k}`, value: new Uint8Array(valueBytes) }
+        ));
+        const body = signed(a, i + rows, puts);
+        for (const effect of b.replica.handle({ type: "broadcast", body }, world.now)) {
+          if (effect.type === "verify") verifying++;
+          else if (effect.type === "refused" && effect.reason === "verify_backlog") refused++;
+        }
+      }
+      assert.equal(verifying + refused, 1_100);
+      assert.ok(verifying >= least && verifying <= most, `${verifying} of ${valueBytes} bytes`);
+    }
+  });
+
   test("a signature that fails is asked for again and nothing is lost", () => {
     const replica = new Replica({
       self: "a@test",
