@@ -11,6 +11,7 @@ import type {
   Pipe,
   Transport,
 } from "../../src/transport/contract.ts";
+import type { Program } from "../processes.ts";
 
 /** Options for a connection of a fresh identity. */
 export async function connectionOptions(
@@ -48,11 +49,9 @@ export async function echoServer(
   });
 }
 
-/**
- * The behaviour of the echo server: bidirectional pipes are echoed; a unidirectional pipe is a
- * command: `close CODE REASON`, or anything else, which comes back on a pipe of ours.
- */
-export function serveEcho(connection: Connection): void {
+// Bidirectional pipes are echoed; a unidirectional pipe is a command: `close CODE REASON`, or
+// anything else, which comes back on a pipe of ours.
+function serveEcho(connection: Connection): void {
   connection.onPipe = (pipe) => {
     if (pipe.kind === "bidirectional") echo(pipe);
     else void command(connection, pipe);
@@ -102,6 +101,11 @@ export async function writeAll(pipe: Pipe, bytes: Uint8Array, chunkBytes: number
       await new Promise<void>((resolve) => (pipe.onDrain = resolve));
     }
   }
+}
+
+/** What a program has printed, but for Bun's word that its `node:quic` is experimental. */
+export function wordsOf(program: Program): string[] {
+  return program.output.filter((line) => !/ExperimentalWarning|--trace-warnings/.test(line));
 }
 
 /** Dials with a fresh identity. */

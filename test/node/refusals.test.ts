@@ -30,7 +30,7 @@ function world() {
 
 const refusals = (node: Node) =>
   Object.entries(node.metrics.snapshot()).filter(([name]) => name.includes("handshake_refused"))
-    .map(([name]) => /by="(\w+)",reason="(\w+)"/.exec(name)?.slice(1).join(" ")).sort();
+    .map(([name]) => /by="(\w+)",reason="(\w+)"/.exec(name)?.slice(1).join(" ") ?? name);
 
 const cookie = "a secret of sixteen bytes";
 
@@ -74,8 +74,8 @@ for (
     await waitFor(() => refusals(stranger).length > 0 && refusals(seed).length > 0, {
       what: "both ends to count the refusal",
     });
-    const both = [...refusals(seed), ...refusals(stranger)].sort();
-    assert.deepEqual(both, [`local ${reason}`, `peer ${reason}`]);
+    const both = new Set([...refusals(seed), ...refusals(stranger)]);
+    assert.deepEqual(both, new Set([`local ${reason}`, `peer ${reason}`]));
     assert.ok(lines.some((line) => line.startsWith("seed: ") && line.includes(reason)));
     assert.ok(lines.some((line) => line.startsWith("stranger: ") && line.includes(reason)));
     assert.deepEqual(stranger.membership.activeView(), []);
