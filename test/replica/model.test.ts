@@ -6,7 +6,7 @@ import type { Node } from "./world.ts";
 
 // A longer search: BARREL_MODEL_RUNS=100000 BARREL_MODEL_SEED=1
 const env = (globalThis as { process?: { env: Record<string, string | undefined> } }).process?.env;
-const RUNS = Number(env?.BARREL_MODEL_RUNS ?? 1_000);
+const RUNS = Number(env?.BARREL_MODEL_RUNS ?? 500);
 const SEED = Number(env?.BARREL_MODEL_SEED ?? 1);
 
 interface Verdict {
