@@ -42,7 +42,7 @@ export interface Broadcast {
 }
 
 /** The largest payload of one broadcast, bytes. */
-export const MAX_BROADCAST_BYTES: number = 1024 * 1024;
+const MAX_BROADCAST_BYTES: number = 1024 * 1024;
 
 /** Starts broadcast. */
 export function createBroadcast(options: BroadcastOptions): Broadcast {

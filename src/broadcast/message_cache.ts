@@ -12,8 +12,8 @@ export interface Cached {
   gossip: Gossip;
   /** Who pushed it to us first; `undefined` for our own. */
   from: NodeName | undefined;
-  /** The neighbour whose push was so late that we asked another: not dead if it comes. */
-  late: NodeName | undefined;
+  /** Whether it came on request, over a new edge of the tree. */
+  rescued: boolean;
   readonly at: number;
   /** How often it was sent again on request. */
   grafts: number;

@@ -48,7 +48,14 @@ export type PlumtreeEffect =
 
 /** What a driver counts. */
 export type PlumtreeCount =
+  /** A payload came again. */
   | "duplicate"
+  /** The tree did not bring a message, an announcer did on request. */
+  | "rescued"
+  /** The tree brought it after all. */
+  | "impatient"
+  /** A way to the root that saves hops took the place of another. */
+  | "optimised"
   /** Nobody who announced a message has sent it. */
   | "missed"
   /** An announcement found no room. */
@@ -66,10 +73,15 @@ const GRAFT_WAIT_MS = [500, 50, 5_000] as const;
 const SHAPING_MS = 1_000;
 /** A message shapes its tree if no other went along it for this long, milliseconds. */
 const QUIET_MS = 2_000;
-/** After so many messages that did not shape its tree, a root sends one that does. */
-const BUSY_MESSAGES = Number(process.env.BUSY ?? 16);
 /** A root that sends nothing for this long gives way to another sender, milliseconds. */
-const ROOT_SILENCE_MS = Number(process.env.SIL ?? 45_000);
+const ROOT_SILENCE_MS = 180_000;
+/** Once others use its tree, a root shapes it so many times in a row, so often, milliseconds… */
+const ROOT_ROUNDS = 12;
+const ROOT_ROUND_MS = 2_000;
+/** …and later once in this time, or sooner after so many messages, while others use it. */
+const ROOT_PAUSE_MS = 60_000;
+const ROOT_BUSY_PAUSE_MS = 5_000;
+const ROOT_BUSY_MESSAGES = 32;
 /** A new neighbour hears of messages of this age, milliseconds, and of so many at most. */
 const RECENT_MS = 30_000;
 const MAX_RECENT = 512;
@@ -121,7 +133,8 @@ export class Plumtree {
   #announceAt = Infinity;
   #rootAt = Infinity;
   #shapedAt = -Infinity;
-  /** Messages of others since we shaped our tree. */
+  #rootRounds = 0;
+  /** Messages of others since we shaped our tree as its root. */
   #foreign = 0;
 
   /** `origin`: 48-bit number of this life of this node, see `originOf`. */
@@ -208,11 +221,10 @@ export class Plumtree {
     const missing = this.#missing.delete(key);
     if (missing !== undefined) this.#learnWait(missing, from, now);
     if (received.topic !== "") this.#out.push({ type: "deliver", gossip: received, from });
-    let rescuer: NodeName | undefined;
-    if (missing?.grafted) {
-      if (missing.asked === from) rescuer = this.#parents[tree];
-      else if (missing.asked !== undefined) this.#undoGraft(missing.asked, tree);
-    }
+    // Whether it came on request, over an edge that is new in the tree.
+    const rescued = missing?.grafted === true && missing.asked === from;
+    if (rescued) this.#count("rescued");
+    else if (missing?.grafted && missing.asked !== undefined) this.#undoGraft(missing.asked, tree);
     if (neighbour !== undefined) {
       neighbour.eager |= 1 << tree;
       neighbour.lazy.delete(key);
@@ -221,7 +233,7 @@ export class Plumtree {
     const gossip = { ...received, hops: Math.min(MAX_HOPS, received.hops + 1) };
     this.#keep(key, gossip, from, missing, now);
     const cached = this.#cache.get(key);
-    if (cached !== undefined) cached.late = rescuer;
+    if (cached !== undefined) cached.rescued = rescued;
   }
 
   /** Keeps a new message, pushes it on and has it announced. */
@@ -236,7 +248,7 @@ export class Plumtree {
     this.#unused &= ~(1 << tree);
     this.#usedAt[tree] = now;
     this.#followRoot(tree, gossip, now);
-    this.#cache.add(key, { gossip, from, late: undefined, at: now, grafts: 0 });
+    this.#cache.add(key, { gossip, from, rescued: false, at: now, grafts: 0 });
     const peers = this.#eager(1 << tree, from);
     if (peers.length > 0) this.#out.push({ type: "push", peers, gossip });
     for (const neighbour of this.#neighbours.values()) {
@@ -248,14 +260,14 @@ export class Plumtree {
   }
 
   #duplicate(neighbour: Neighbour | undefined, tree: number, key: string): void {
-    this.#out.push({ type: "count", what: "duplicate" });
+    this.#count("duplicate");
     if (neighbour === undefined) return;
     neighbour.lazy.delete(key);
     const cached = this.#cache.get(key);
     // The same peer's again: an answer to a request that crossed the push. No sign of a cycle.
     if (cached === undefined || cached.from === neighbour.name) return;
-    if (cached.late === neighbour.name) {
-      cached.late = undefined;
+    if (cached.rescued && neighbour.eager & (1 << tree)) {
+      cached.rescued = false;
       this.#parents[tree] = neighbour.name;
       if (cached.from !== undefined) this.#undoGraft(cached.from, tree);
       return;
@@ -270,6 +282,7 @@ export class Plumtree {
 
   /** We asked too early, the tree was only late: it needs no new edge. */
   #undoGraft(peer: NodeName, tree: number): void {
+    this.#count("impatient");
     const neighbour = this.#neighbours.get(peer);
     if (neighbour !== undefined) this.#prune(neighbour, 1 << tree);
   }
@@ -282,6 +295,10 @@ export class Plumtree {
   #graft(neighbour: Neighbour, trees: number, ids: readonly MessageId[]): void {
     neighbour.eager |= trees;
     this.#out.push({ type: "send", peer: neighbour.name, message: { type: "graft", trees, ids } });
+  }
+
+  #count(what: PlumtreeCount): void {
+    this.#out.push({ type: "count", what });
   }
 
   // ---- control
@@ -336,14 +353,14 @@ export class Plumtree {
         now + (1 + randomFraction(this.#random)) * this.#treeWait.timeoutMs,
       )
     ) return;
-    this.#out.push({ type: "count", what: "announcement_refused" });
+    this.#count("announcement_refused");
   }
 
   #serve(from: NodeName, neighbour: Neighbour | undefined, id: MessageId): void {
     const key = keyOf(id);
     const cached = this.#cache.get(key);
     if (cached === undefined || cached.grafts >= MAX_GRAFTS) {
-      this.#out.push({ type: "count", what: "graft_unserved" });
+      this.#count("graft_unserved");
       return;
     }
     cached.grafts++;
@@ -364,7 +381,7 @@ export class Plumtree {
       const neighbour = this.#nextAnnouncer(due.announcers);
       if (neighbour === undefined) {
         this.#missing.delete(keyOf(due.id));
-        this.#out.push({ type: "count", what: "missed" });
+        this.#count("missed");
         continue;
       }
       due.asked = neighbour.name;
@@ -510,18 +527,26 @@ export class Plumtree {
   // ---- optimisation
 
   /** The root of a tree is the sender with the lowest number among those who still send. */
-  #followRoot(tree: number, { origin, shaping }: Gossip, now: number): void {
+  #followRoot(tree: number, { origin }: Gossip, now: number): void {
     const root = this.#roots[tree];
     if (root === undefined || origin <= root.origin || now - root.at > ROOT_SILENCE_MS) {
+      if (root?.origin !== origin) this.#rootRounds = 0;
       this.#roots[tree] = { origin, at: now };
       return;
     }
-    if (root.origin !== this.#origin) return;
     // Others use the tree that we are the root of.
-    this.#foreign = shaping ? 0 : this.#foreign + 1;
-    if (process.env.MAINT && this.#foreign >= BUSY_MESSAGES) {
-      this.#rootAt = Math.max(now, this.#shapedAt + SHAPING_MS);
-    }
+    if (root.origin === this.#origin) this.#planAsRoot(now, 1);
+  }
+
+  #planAsRoot(now: number, foreign: number): void {
+    this.#foreign += foreign;
+    if (this.#foreign === 0 && this.#rootRounds >= ROOT_ROUNDS) return;
+    const pause = this.#rootRounds < ROOT_ROUNDS
+      ? ROOT_ROUND_MS
+      : this.#foreign < ROOT_BUSY_MESSAGES
+      ? ROOT_PAUSE_MS
+      : ROOT_BUSY_PAUSE_MS;
+    this.#rootAt = Math.min(this.#rootAt, Math.max(now, this.#shapedAt + pause));
   }
 
   #isRoot(now: number): boolean {
@@ -535,8 +560,11 @@ export class Plumtree {
    */
   #sendAsRoot(now: number): void {
     this.#rootAt = Infinity;
+    if (!this.#isRoot(now)) return;
+    this.#rootRounds++;
     this.#foreign = 0;
-    if (this.#isRoot(now)) this.#publish("", EMPTY, now);
+    this.#publish("", EMPTY, now);
+    this.#planAsRoot(now, 0);
   }
 
   /**
@@ -549,11 +577,9 @@ export class Plumtree {
     const cached: Cached | undefined = this.#cache.get(keyOf(entry));
     if (cached?.from === undefined || cached.from === neighbour.name) return;
     const hops = entry.hops + 1;
-    if (
-      !cached.gossip.shaping ||
-      cached.gossip.hops - hops <
-        (this.#roots[tree]?.origin === entry.origin ? 1 : Number(process.env.OPT ?? 2))
-    ) return;
+    if (!cached.gossip.shaping || cached.gossip.hops <= hops) return;
+    if (this.#roots[tree]?.origin !== entry.origin) return;
+    this.#count("optimised");
     const parent = this.#neighbours.get(cached.from);
     cached.from = neighbour.name;
     cached.gossip = { ...cached.gossip, hops };
