@@ -1,0 +1,218 @@
+import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
+import type { Socket } from "node:dgram";
+import { seededRandom } from "../../src/base/random.ts";
+import type { Connection, Transport } from "../../src/transport/contract.ts";
+import { runtime, test } from "../harness.ts";
+import { RUNTIMES, startProgram } from "../processes.ts";
+import type { Program, RuntimeName } from "../processes.ts";
+import { collect, dial, quicUnderTest, wordsOf, writeAll } from "./world.ts";
+
+/** Runs `body` against an echo server in a process of its own, which must live until the end. */
+async function withPeer(
+  peer: RuntimeName,
+  body: (address: string, program: Program, transport: Transport) => Promise<void>,
+): Promise<void> {
+  const program = startProgram(peer, "test/conformance/peer.ts");
+  try {
+    const [, address] = await program.line(/^listening (\S+)$/);
+    await body(address as string, program, await quicUnderTest());
+  } finally {
+    await program.kill("SIGKILL");
+  }
+}
+
+async function withConnection(
+  peer: RuntimeName,
+  body: (connection: Connection, program: Program) => Promise<void>,
+): Promise<void> {
+  await withPeer(peer, async (address, program, transport) => {
+    const connection = await dial(transport, address);
+    try {
+      await body(connection, program);
+    } finally {
+      connection.close(1, "done");
+      await connection.closed;
+    }
+  });
+}
+
+/** A pipe that is asked something again and again. */
+async function conversation(connection: Connection): Promise<(text: string) => Promise<string>> {
+  const pipe = await connection.openPipe("bidirectional");
+  let heard = "";
+  let length = 0;
+  let answered: (() => void) | undefined;
+  let ended: ((error: Error) => void) | undefined;
+  pipe.onData = (chunk) => {
+    heard += new TextDecoder().decode(chunk);
+    if (heard.length >= length) answered?.();
+  };
+  pipe.onEnd = () => ended?.(new Error("the pipe ended"));
+  return (text) =>
+    new Promise((resolve, reject) => {
+      heard = "";
+      length = text.length;
+      answered = () => resolve(heard);
+      ended = reject;
+      pipe.write(new TextEncoder().encode(text));
+    });
+}
+
+for (const peer of RUNTIMES) {
+  const pair = `${runtime} to ${peer}`;
+
+  test(`${pair}: a pipe carries bytes both ways and ends cleanly`, () =>
+    withConnection(peer, async (connection) => {
+      const pipe = await connection.openPipe("bidirectional");
+      const answer = collect(pipe);
+      pipe.write(new TextEncoder().encode("hello"));
+      pipe.end();
+      const { bytes, clean } = await answer;
+      assert.equal(new TextDecoder().decode(bytes), "hello");
+      assert.equal(clean, true);
+    }));
+
+  test(`${pair}: four megabytes arrive whole and in order`, () =>
+    withConnection(peer, async (connection) => {
+      const pipe = await connection.openPipe("bidirectional");
+      const answer = collect(pipe);
+      const bytes = new Uint8Array(4 << 20);
+      for (let i = 0; i < bytes.length; i++) bytes[i] = (i * 7 + (i >> 12)) & 0xff;
+      await writeAll(pipe, bytes, 60_000);
+      pipe.end();
+      const got = (await answer).bytes;
+      assert.equal(got.length, bytes.length);
+      assert.equal(got.findIndex((byte, i) => byte !== bytes[i]), -1);
+    }));
+
+  test(`${pair}: the code and the reason of a close arrive`, () =>
+    withConnection(peer, async (connection) => {
+      const pipe = await connection.openPipe("unidirectional");
+      pipe.write(new TextEncoder().encode("close 4711 enough said"));
+      pipe.end();
+      assert.deepEqual(await connection.closed, {
+        code: 4711,
+        reason: "enough said",
+        by: "peer",
+      });
+    }));
+
+  test(`${pair}: a peer killed in the middle of a transfer is noticed as lost`, () =>
+    withConnection(peer, async (connection, program) => {
+      const pipe = await connection.openPipe("bidirectional");
+      const some = Promise.withResolvers<void>();
+      const ended = new Promise<void>((resolve) => (pipe.onEnd = () => resolve()));
+      pipe.onData = () => some.resolve();
+      const chunk = () => new Uint8Array(50_000);
+      pipe.onDrain = () => {
+        while (pipe.write(chunk()));
+      };
+      while (pipe.write(chunk()));
+      await some.promise;
+      const since = performance.now();
+      await program.kill("SIGKILL");
+      assert.equal((await connection.closed).by, "lost");
+      await ended;
+      // The peer's idle timeout is three seconds, and QUIC takes the lesser of both.
+      const silentMs = performance.now() - since;
+      assert.ok(silentMs < 8_000, `noticed after ${silentMs} ms`);
+    }));
+
+  test(
+    `${pair}: garbage on the port harms nobody`,
+    { timeoutMs: 60_000 },
+    () =>
+      withPeer(peer, async (address, program, transport) => {
+        const relay = await startRelay(address);
+        const connection = await dial(transport, relay.address);
+        const ask = await conversation(connection);
+        try {
+          for (let i = 0; i < 5; i++) assert.equal(await ask(`before ${i}`), `before ${i}`);
+          await throwGarbage(relay, async (sent) => {
+            assert.equal(await ask(`behind ${sent}`), `behind ${sent}`);
+          });
+          const stranger = await dial(transport, address);
+          const askToo = await conversation(stranger);
+          assert.equal(await askToo("afterwards"), "afterwards");
+          stranger.close(1, "done");
+          await stranger.closed;
+          assert.deepEqual(wordsOf(program), [`listening ${address}`]);
+        } finally {
+          connection.close(1, "done");
+          await connection.closed;
+          await relay.close();
+        }
+      }),
+  );
+}
+
+/** Stands between a client and a server, and knows what real packets look like. */
+interface Relay {
+  readonly address: string;
+  /** Datagrams of the client. */
+  readonly seen: Uint8Array[];
+  /** Sends to the server from the client's address, as far as the server can tell. */
+  forge(datagram: Uint8Array): Promise<void>;
+  /** Sends to the server from an address of its own. */
+  send(datagram: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+async function startRelay(server: string): Promise<Relay> {
+  const serverPort = Number(new URL(server.replace("quic:", "http:")).port);
+  const front = await bind(), back = await bind(), other = await bind();
+  const seen: Uint8Array[] = [];
+  let clientPort = 0;
+  front.on("message", (datagram, { port }) => {
+    clientPort = port;
+    if (seen.length < 200) seen.push(new Uint8Array(datagram));
+    back.send(datagram, serverPort, "127.0.0.1");
+  });
+  back.on("message", (datagram) => front.send(datagram, clientPort, "127.0.0.1"));
+  // What the server answers to garbage: read, so that it does not fill the buffer.
+  other.on("message", () => {});
+  const sendFrom = (socket: Socket) => (datagram: Uint8Array) =>
+    new Promise<void>((resolve) => socket.send(datagram, serverPort, "127.0.0.1", () => resolve()));
+  return {
+    address: `quic://127.0.0.1:${front.address().port}`,
+    seen,
+    forge: sendFrom(back),
+    send: sendFrom(other),
+    async close() {
+      for (const socket of [front, back, other]) {
+        await new Promise<void>((resolve) => socket.close(() => resolve()));
+      }
+    },
+  };
+}
+
+function bind(): Promise<Socket> {
+  const socket = createSocket("udp4");
+  return new Promise((resolve, reject) => {
+    socket.once("error", reject);
+    socket.bind(0, "127.0.0.1", () => resolve(socket));
+  });
+}
+
+/** 2,000 datagrams, half of them noise, half real ones with a fault; `check` runs in between. */
+async function throwGarbage(relay: Relay, check: (sent: number) => Promise<void>): Promise<void> {
+  const random = seededRandom(4711);
+  const below = (bound: number) => random.uint32() % bound;
+  const real = [...relay.seen];
+  const faulty = () => {
+    const datagram = (real[below(real.length)] as Uint8Array).slice();
+    // The header decides who gets to see the rest: most faults go there.
+    const reach = below(2) === 0 ? Math.min(datagram.length, 40) : datagram.length;
+    for (let faults = 1 + below(4); faults > 0; faults--) {
+      datagram[below(reach)] = below(256);
+    }
+    return below(4) === 0 ? datagram.slice(0, below(datagram.length)) : datagram;
+  };
+  for (let sent = 0; sent < 2_000; sent++) {
+    if (sent % 50 === 0) await check(sent);
+    const datagram = sent % 2 === 0 ? random.bytes(below(1_400)) : faulty();
+    await (below(2) === 0 ? relay.forge(datagram) : relay.send(datagram));
+  }
+  await check(2_000);
+}
