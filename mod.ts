@@ -62,6 +62,7 @@ export {
 export type { Bytes } from "./src/base/bytes.ts";
 export type { Clock, Timer } from "./src/base/clock.ts";
 export type { Crypto, KeyPair } from "./src/base/crypto.ts";
+export type { Stamp } from "./src/crdt/hlc.ts";
 export type { EventsOptions, Overflow } from "./src/base/events.ts";
 export type { Logger, LogLevel } from "./src/base/logger.ts";
 export type { Random } from "./src/base/random.ts";

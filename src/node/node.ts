@@ -10,6 +10,8 @@ import type { Bytes } from "../base/bytes.ts";
 import { ClosedError, messageOf, TimeoutError } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
 import type { EventsOptions, Overflow } from "../base/events.ts";
+import { HybridLogicalClock } from "../crdt/hlc.ts";
+import type { Stamp } from "../crdt/hlc.ts";
 import { fingerprint } from "../identity/keys.ts";
 import type { TrustStore } from "../identity/trust.ts";
 import type { LinkInfo } from "../link/table.ts";
@@ -94,6 +96,8 @@ export interface Node extends AsyncDisposable {
     subscribe(topic: string, handler: (bytes: Bytes) => void): () => void;
   };
   readonly metrics: { snapshot(): MetricsSnapshot };
+  /** The node's hybrid logical clock: stamps that grow with causality. */
+  readonly hlc: { now(): Stamp };
   /** Resolves once a contact accepted us. @throws TimeoutError, ClosedError */
   joined(options?: { timeoutMs?: number }): Promise<void>;
   /** Starts a process. @throws ConflictError */
@@ -312,6 +316,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       subscribe: (topic, handler) => broadcast.subscribe(`${USER_TOPIC}${topic}`, handler),
     },
     metrics: { snapshot: () => meter.snapshot() },
+    hlc: new HybridLogicalClock(clock, limits.maxDriftMs),
     joined({ timeoutMs } = {}) {
       if (closing !== undefined) return Promise.reject(new ClosedError(`${self.name} is closed`));
       if (membership.activeView().length > 0) return Promise.resolve();
