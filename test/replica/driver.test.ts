@@ -187,6 +187,7 @@ describe("replication", () => {
       await store.flushed();
     }
     isOver = true;
+    await store.flushed();
     close();
   });
 
