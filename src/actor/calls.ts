@@ -9,6 +9,7 @@ import type { NodeName } from "../wire/node_name.ts";
 import { Pid } from "../wire/pid.ts";
 import type { ByteReader } from "../wire/varint.ts";
 import { CallTimeoutError, NodeDownError, NoProcessError, RemoteError } from "./errors.ts";
+import { createDeadlines } from "./deadlines.ts";
 import { CastRequest, serve } from "./gen_server.ts";
 import type {
   AnyServer,
@@ -51,7 +52,8 @@ export function createCalls(system: ActorSystem): Calls {
   const { clock, node, port, resolveName } = system.options;
   const pending = new Map<number, Pending>();
   /** Calls of peers that are being served, by caller and number, so that they can be cancelled. */
-  const serving = new Map<string, Call>();
+  const serving = new Map<NodeName, Map<number, Call>>();
+  const deadlines = createDeadlines(clock, DEFAULT_TIMEOUT_MS);
   let nextCall = 1;
 
   system.onDisconnected = (peer, reason) => {
@@ -60,20 +62,18 @@ export function createCalls(system: ActorSystem): Calls {
       pending.delete(id);
       call.reject(new NodeDownError(peer, reason));
     }
-    for (const [key, call] of [...serving]) {
-      if (!key.startsWith(`${peer} `)) continue;
-      call.isCancelled = true;
-      serving.delete(key);
-    }
+    for (const call of serving.get(peer)?.values() ?? []) call.isCancelled = true;
+    serving.delete(peer);
   };
 
   system.handlers.set(FrameType.CALL, (reader, from, context) => onCall(reader, from, context));
   system.handlers.set(FrameType.REPLY, (reader, from, context) => onReply(reader, from, context));
   system.handlers.set(FrameType.CANCEL_CALL, (reader, from) => {
-    const key = `${from.name} ${reader.varint()}`;
-    const call = serving.get(key);
+    const id = reader.varint();
+    const calls = serving.get(from.name);
+    const call = calls?.get(id);
     if (call !== undefined) call.isCancelled = true;
-    serving.delete(key);
+    calls?.delete(id);
   });
 
   const onCall = (reader: ByteReader, from: PeerIdentity, context: DecodeContext) => {
@@ -84,19 +84,19 @@ export function createCalls(system: ActorSystem): Calls {
     if (!Array.isArray(args)) throw new ProtocolError("bad_signal", "the arguments are no list");
     // A cast is a call that nobody waits for.
     if (id === 0) return deliver(target, new CastRequest(method, args));
-    const key = `${from.name} ${id}`;
+    let calls = serving.get(from.name);
+    if (calls === undefined) serving.set(from.name, calls = new Map());
     const reply = (status: number, value: unknown) => {
-      if (!serving.delete(key)) return;
-      sendReply(from, id, status, value);
+      if (!call.isCancelled && calls.delete(id)) sendReply(from, id, status, value);
     };
-    const call = new Call(
+    const call: Call = new Call(
       method,
       args,
       (value) => reply(ReplyStatus.OK, value),
       (error) => reply(ReplyStatus.THREW, error),
       (reason) => reply(ReplyStatus.NO_PROCESS, reason),
     );
-    serving.set(key, call);
+    calls.set(id, call);
     deliver(target, call);
   };
 
@@ -161,7 +161,7 @@ export function createCalls(system: ActorSystem): Calls {
     }
     return await new Promise((resolve, reject) => {
       let giveUp: () => void = () => {};
-      const timer = clock.after(timeoutMs, () => {
+      const timer = deadlines.after(timeoutMs, () => {
         giveUp();
         settle(() => reject(new CallTimeoutError(String(target), method, timeoutMs)));
       });

@@ -3,6 +3,7 @@ import type { Pid } from "../wire/pid.ts";
 import { ExitSignal } from "./process.ts";
 import type { Self } from "./process.ts";
 import type { ExitReason, SystemMessage } from "./messages.ts";
+import { isName } from "./signals.ts";
 
 /** A reply that is given later: return it from a call, resolve it when ready. */
 export interface Deferred<T> {
@@ -95,7 +96,7 @@ const RESERVED = ["with", "then"];
 /**
  * Defines a server; types flow from here to its clients when `init` stands first.
  *
- * @throws ConfigError when a name is reserved or both a call and a cast
+ * @throws ConfigError when a name is reserved, too long or both a call and a cast
  */
 export function defineServer<
   State,
@@ -108,6 +109,7 @@ export function defineServer<
   const calls = Object.keys(definition.calls ?? {});
   const casts = Object.keys(definition.casts ?? {});
   for (const name of [...calls, ...casts]) {
+    if (!isName(name)) throw new ConfigError(name, "a name has 1 to 255 bytes of UTF-8");
     if (RESERVED.includes(name)) throw new ConfigError(name, "this name is reserved on clients");
     if (calls.includes(name) && casts.includes(name)) {
       throw new ConfigError(name, "is a call and a cast; a name is one of them");

@@ -27,9 +27,13 @@ export function packNumbers(...numbers: readonly number[]): Uint8Array {
   return scratch.subarray(0, offset);
 }
 
-/** Packs numbers and a name; valid until the next call. */
+// The names of this program's own calls and casts: few, and sent over and over.
+const encodedNames = new Map<string, Bytes>();
+
+/** Packs numbers and the name of a call or cast; valid until the next call. */
 export function packNamed(name: string, ...numbers: readonly number[]): Uint8Array {
-  const bytes = utf8(name);
+  let bytes = encodedNames.get(name);
+  if (bytes === undefined) encodedNames.set(name, bytes = utf8(name));
   let offset = 0;
   for (const number of numbers) offset = writeVarint(scratch, offset, number);
   offset = writeVarint(scratch, offset, bytes.length);

@@ -10,8 +10,8 @@ import {
 import { defineServer } from "../../src/actor/gen_server.ts";
 import { concat } from "../../src/base/bytes.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
-import { test } from "../harness.ts";
-import { actorNetwork } from "./network.ts";
+import { afterEach, test } from "../harness.ts";
+import { actorNetwork, closeNetworks } from "./network.ts";
 
 const Counter = defineServer({
   init: (_ctx, start: number) => ({ n: start, told: [] as unknown[] }),
@@ -47,6 +47,8 @@ const Counter = defineServer({
     ctx.state.told.push(message);
   },
 });
+
+afterEach(closeNetworks);
 
 test("a typed client calls and casts, here and on another node", async () => {
   const network = actorNetwork();

@@ -2,6 +2,8 @@ import type { Bytes } from "../../src/base/bytes.ts";
 import { concat } from "../../src/base/bytes.ts";
 import { silentLogger } from "../../src/base/logger.ts";
 import { realClock } from "../../src/base/real.ts";
+import { scopedClock } from "../../src/base/scoped_clock.ts";
+import type { ScopedClock } from "../../src/base/scoped_clock.ts";
 import { ActorSystem } from "../../src/actor/system.ts";
 import { createCalls } from "../../src/actor/calls.ts";
 import type { Calls } from "../../src/actor/calls.ts";
@@ -21,6 +23,13 @@ export interface ActorNode {
   readonly holds: Map<string, number>;
 }
 
+const clocks: ScopedClock[] = [];
+
+/** Frees the timers of every network made so far. */
+export function closeNetworks(): void {
+  for (const clock of clocks.splice(0)) clock.close();
+}
+
 /** Actor systems joined by a network that delivers in later microtasks, or not at all. */
 export function actorNetwork(): {
   node(name: string, epoch?: number): ActorNode;
@@ -32,6 +41,8 @@ export function actorNetwork(): {
     { port: SignalPort; identity: PeerIdentity; listeners: Set<(event: LinkEvent) => void> }
   >();
   const cuts = new Set<string>();
+  const clock = scopedClock(realClock);
+  clocks.push(clock);
   const node = (name: string, epoch = 1): ActorNode => {
     const identity: PeerIdentity = {
       name,
@@ -71,7 +82,7 @@ export function actorNetwork(): {
       node: name,
       epoch,
       port,
-      clock: realClock,
+      clock,
       logger: silentLogger,
       meter,
       maxMessageBytes: 1 << 20,

@@ -2,10 +2,12 @@ import assert from "node:assert/strict";
 import { ConflictError, EncodeError, TimeoutError } from "../../src/base/errors.ts";
 import { Down, Exit, NodeDown } from "../../src/actor/messages.ts";
 import type { Pid } from "../../src/wire/pid.ts";
-import { test } from "../harness.ts";
-import { actorNetwork } from "./network.ts";
+import { afterEach, test } from "../harness.ts";
+import { actorNetwork, closeNetworks } from "./network.ts";
 
 /** A process that collects what it gets. */
+afterEach(closeNetworks);
+
 function collector(
   system: ReturnType<ReturnType<typeof actorNetwork>["node"]>["system"],
 ): { pid: Pid; next(): Promise<unknown>; seen: unknown[] } {
