@@ -17,6 +17,10 @@ export const CREDIT_WINDOW: number = 1024 * 1024;
 const MAX_WHOLE_BODY = 2 * FRAGMENT_BYTES;
 /** What is packed ahead of a pipe that takes no more: small, so that a small frame soon has its turn. */
 const PACK_AHEAD = 128 * 1024;
+/** Microtasks in which nothing was written before what was written leaves. */
+const QUIET_ROUNDS = 6;
+/** Bytes that leave without waiting for more. */
+const ENOUGH_BYTES = 16 * 1024;
 /** Longest reason of an ABORT, bytes. */
 const MAX_REASON_BYTES = 255;
 
@@ -203,7 +207,17 @@ export class FramedPipe {
   #scheduleFlush(): void {
     if (this.#flushing || this.#blocked) return;
     this.#flushing = true;
+    this.#flushWhenQuiet(this.#writer.bytes, QUIET_ROUNDS);
+  }
+
+  // Processes that one packet has woken answer a few microtasks apart: all that leaves in one write.
+  #flushWhenQuiet(before: number, rounds: number): void {
     queueMicrotask(() => {
+      const { bytes } = this.#writer;
+      if (bytes < ENOUGH_BYTES) {
+        if (bytes > before) return this.#flushWhenQuiet(bytes, QUIET_ROUNDS);
+        if (rounds > 0) return this.#flushWhenQuiet(bytes, rounds - 1);
+      }
       this.#flushing = false;
       this.#flush();
     });

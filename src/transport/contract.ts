@@ -150,8 +150,9 @@ export interface Pipe {
   /** Whether this end opened it. */
   readonly local: boolean;
   /**
-   * Takes all of `chunk` (ownership passes to the pipe: do not touch it again). Returns `true` when
-   * more may be written at once; `false` when the stack's buffer is full: wait for `onDrain`.
+   * Takes all of `chunk` (ownership passes to the pipe: do not touch it again), which may be a part
+   * of a buffer that is in use elsewhere: an adapter detaches no buffer. Returns `true` when more
+   * may be written at once; `false` when the stack's buffer is full: wait for `onDrain`.
    * After the pipe has ended it does nothing and returns `false`.
    */
   write(chunk: Uint8Array): boolean;

@@ -71,6 +71,33 @@ test("frames arrive whole and in order, however the bytes are cut", async () => 
   );
 });
 
+test("what is written a few microtasks apart leaves in one write, in the same turn", async () => {
+  const { sender, raw } = framedPair();
+  let writes = 0;
+  const { write } = raw[0];
+  raw[0].write = (chunk) => {
+    writes++;
+    return write(chunk);
+  };
+  for (let i = 0; i < 20; i++) {
+    sender.send(0, 0x40, NOTHING, Uint8Array.of(i));
+    await turns(4);
+  }
+  assert.equal(writes, 0);
+  await turns(20);
+  assert.equal(writes, 1);
+  assert.equal(raw[0].written, 20 * frameBytes(1));
+});
+
+test("what is much leaves although more is being written", async () => {
+  const { sender, raw } = framedPair();
+  for (let i = 0; i < 40; i++) {
+    sender.send(0, 0x40, NOTHING, new Uint8Array(1_000));
+    await turns(4);
+  }
+  assert.ok(raw[0].written >= 16_000, `only ${raw[0].written} bytes have left`);
+});
+
 test("what is written in one turn leaves in one write", async () => {
   const { sender, raw } = framedPair();
   let writes = 0;
