@@ -152,6 +152,8 @@ test("a definition with a reserved or doubled name is refused", () => {
   const init = () => 0;
   assert.throws(() => defineServer({ init, calls: { then: () => 0 } }), ConfigError);
   assert.throws(() => defineServer({ init, casts: { with: () => {} } }), ConfigError);
+  const long = "é".repeat(128);
+  assert.throws(() => defineServer({ init, calls: { [long]: () => 0 } }), ConfigError);
   assert.throws(
     () => defineServer({ init, calls: { x: () => 0 }, casts: { x: () => {} } }),
     ConfigError,
