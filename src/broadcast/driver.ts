@@ -1,5 +1,6 @@
 /** Runs a {@link Plumtree}: frames, the alarm, topics and their subscribers. */
 import { Alarm } from "../base/alarm.ts";
+import { utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { BarrelError, messageOf } from "../base/errors.ts";
@@ -8,7 +9,6 @@ import { Ring } from "../base/ring.ts";
 import type { Random } from "../base/random.ts";
 import type { Links } from "../link/ports.ts";
 import type { Meter } from "../metrics/meter.ts";
-import { utf8 } from "../base/bytes.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import { MAX_NAME_BYTES } from "../wire/limits.ts";
 import type { NodeName } from "../wire/node_name.ts";
@@ -29,7 +29,8 @@ export interface BroadcastOptions {
 /** Messages to all members. */
 export interface Broadcast {
   /**
-   * Sends bytes to every live member, at most once each, not to ourselves.
+   * Sends bytes to every live member, at most once each, not to ourselves. The bytes are kept for
+   * those who miss them: they must not change afterwards.
    *
    * @throws BarrelError `broadcast` when the payload is above 1 MiB or the topic above 255 bytes
    */
@@ -96,7 +97,8 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
     meter.count("barrel_broadcast_delivered_total");
     for (const handler of [...subscribers.get(topic) ?? []]) {
       try {
-        handler(payload);
+        // What is kept for those who missed it must stay as it came.
+        handler(payload.slice());
       } catch (error) {
         logger.log("error", `a subscriber of "${topic}" threw: ${messageOf(error)}`);
       }
@@ -105,7 +107,10 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
 
   gossip.onFrame = (body, from) => {
     const message = decodeGossip(body, MAX_BROADCAST_BYTES);
-    feed({ type: "gossip", from: from.name, gossip: message });
+    // The message is kept: a small one must not keep the large chunk that it came in.
+    const spacious = message.payload.buffer.byteLength > 2 * message.payload.length;
+    const payload = spacious ? message.payload.slice() : message.payload;
+    feed({ type: "gossip", from: from.name, gossip: { ...message, payload } });
   };
   control.onFrame = (body, from) => {
     feed({ type: "control", from: from.name, message: decodeControl(body) });
@@ -122,8 +127,8 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
             "send larger data over a stream",
         );
       }
-      if (utf8(topic).length > MAX_NAME_BYTES) {
-        throw new BarrelError("broadcast", `a topic has at most ${MAX_NAME_BYTES} bytes`);
+      if (topic === "" || utf8(topic).length > MAX_NAME_BYTES) {
+        throw new BarrelError("broadcast", `a topic has 1 to ${MAX_NAME_BYTES} bytes`);
       }
       feed({ type: "publish", topic, payload });
     },

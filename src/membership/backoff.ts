@@ -1,7 +1,7 @@
 /** First wait after a failure, milliseconds; each further failure doubles it. */
-export const BACKOFF_BASE_MS: number = 1_000;
+const BACKOFF_BASE_MS: number = 1_000;
 /** Longest wait between two attempts, milliseconds. */
-export const BACKOFF_MAX_MS: number = 300_000;
+const BACKOFF_MAX_MS: number = 300_000;
 
 /** How long to wait after the `failures`-th failure in a row, milliseconds. */
 export function backoffMs(failures: number, maxMs: number = BACKOFF_MAX_MS): number {

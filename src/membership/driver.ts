@@ -120,10 +120,7 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
   channel.onUndelivered = (peer) => feed({ type: "undelivered", peer });
   const offLinks = links.on((event) => {
     if (event.type === "linkUp") feed({ type: "linkUp", peer: event.peer });
-    else {
-      if (event.reason === "overloaded") feed({ type: "slowConsumer", peer: event.peer.name });
-      feed({ type: "linkDown", peer: event.peer, reason: event.reason });
-    }
+    else feed({ type: "linkDown", peer: event.peer, reason: event.reason });
   });
   const alarm = new Alarm(clock, () => feed({ type: "tick" }));
   feed({ type: "start" });

@@ -597,22 +597,30 @@ export class HyParView {
     now: number,
   ): void {
     this.#send(from.name, { type: "disconnectAck" });
-    const peer = this.#drop(from.name, final ? "left" : "disconnected");
-    if (final) {
-      this.#asked.delete(from.name);
-      this.#promised.delete(from.name);
-      this.#hungry.delete(from.name);
-      this.#strangers.remove(from.name);
-      this.#passive.banish(entryOf(from), now);
-    } else if (peer !== undefined) {
-      this.#passive.add(peer, now);
-      this.#passive.refused(peer, now);
-    }
+    if (final) return this.#peerLeft(from, now);
+    const peer = this.#drop(from.name, "disconnected");
     if (peer === undefined) return;
+    this.#passive.add(peer, now);
+    this.#passive.refused(peer, now);
     this.#refillAt = now;
     if (replacement === undefined || !this.#isEligible(replacement.name)) return;
     this.#learn(replacement, now);
     if (this.#free(now) > 0) this.#ask(replacement, "low", undefined, now);
+  }
+
+  #peerLeft(peer: Peer, now: number): void {
+    if (this.#drop(peer.name, "left") !== undefined && this.#running) this.#refillAt = now;
+    this.#forgetDealings(peer.name);
+    this.#strangers.remove(peer.name);
+    this.#passive.banish(entryOf(peer), now);
+  }
+
+  #forgetDealings(name: NodeName): void {
+    this.#asked.delete(name);
+    this.#promised.delete(name);
+    this.#leaving.delete(name);
+    this.#probed.delete(name);
+    this.#hungry.delete(name);
   }
 
   // ---- losses
@@ -628,8 +636,10 @@ export class HyParView {
       }
       return;
     }
-    if (reason === "overloaded" && this.#active.has(peer.name)) {
-      return this.#slowConsumer(peer.name, now);
+    if (reason === "left") return this.#peerLeft(peer, now);
+    if (reason === "overloaded") {
+      const slow = this.#drop(peer.name, "slow");
+      if (slow !== undefined) this.#failed(peer.name, slow, now);
     }
     // Links to others come and go; only neighbours, and those we asked, concern us.
     if (this.#active.has(peer.name) || this.#asked.has(peer.name)) {
@@ -644,7 +654,11 @@ export class HyParView {
     this.#probed.delete(name);
     const asked = this.#asked.delete(name);
     const peer = this.#drop(name, "lost");
-    if (peer !== undefined) this.#passive.add(peer, now);
+    if (peer !== undefined) {
+      this.#passive.add(peer, now);
+      // Departure: the paper forgets it. After a partition it may be the only way back.
+      this.#strangers.add(peer, now);
+    }
     const entry = peer ?? asked?.entry ?? this.#passive.get(name);
     if (entry !== undefined) this.#failed(name, entry, now);
   }
@@ -652,7 +666,6 @@ export class HyParView {
   #failed(name: NodeName, entry: PeerEntry, now: number): void {
     this.#eventful = true;
     const dropped = this.#passive.failed(entry, now);
-    // Departure: the paper forgets it. After a partition it may be the only way back.
     if (dropped !== undefined && !this.#active.has(name)) this.#strangers.add(dropped, now);
     if (this.#running) this.#refillAt = now;
   }
@@ -661,11 +674,7 @@ export class HyParView {
     const known = this.entryOf(name);
     if (known !== undefined && known.epoch > epoch) return;
     this.#drop(name, "down");
-    this.#asked.delete(name);
-    this.#promised.delete(name);
-    this.#leaving.delete(name);
-    this.#probed.delete(name);
-    this.#hungry.delete(name);
+    this.#forgetDealings(name);
     if (known === undefined) return;
     this.#passive.banish(known, now);
     // A verdict may come from the other side of a partition.
@@ -852,6 +861,9 @@ export class HyParView {
         break;
       case "merged":
         this.#keepAll(name);
+        // What could not be reached from the other island may be within reach now.
+        this.#passive.pardon();
+        this.#strangers.pardon();
         // One bridge between two islands is thin: those who come over move some of their edges.
         if (this.#active.size >= this.#options.activeSize) {
           this.#mixesLeft = MERGE_MIXES;
@@ -869,6 +881,8 @@ export class HyParView {
     for (let i = 0; i < 3; i++) {
       this.#probeTurn = (this.#probeTurn + 1) % 3;
       if (this.#probeTurn === 0) {
+        // While we have nobody the contacts are tried anyway.
+        if (this.#active.size === 0) continue;
         const contacts = this.#contacts.all().filter((contact) =>
           contact.peer === undefined || !this.#active.has(contact.peer.name)
         );
@@ -930,7 +944,8 @@ export class HyParView {
     // In a small cluster everybody is near everybody anyway.
     const large = this.#passive.size >= this.#options.passiveSize / 2;
     if (!large || this.#active.size < this.#options.activeSize) return;
-    const peer = this.#passive.candidate(now, (name) => !this.#isEligible(name));
+    const peer = this.#strangers.take(now) ??
+      this.#passive.candidate(now, (name) => !this.#isEligible(name));
     const offer = peer === undefined ? undefined : this.#victim(peer.name);
     if (peer !== undefined && offer !== undefined) this.#ask(peer, "merge", offer, now);
   }
@@ -985,9 +1000,11 @@ export class HyParView {
       case "join":
       case "neighbour":
         this.#send(from.name, { type: "reject", request: message.request, hint: undefined });
+        this.#send(from.name, { type: "disconnect", final: true, replacement: undefined });
         break;
       case "accept":
       case "keep":
+      case "probe":
         this.#send(from.name, { type: "disconnect", final: true, replacement: undefined });
         break;
       case "disconnect":

@@ -77,8 +77,10 @@ export class Island {
     if (mark.beat > MAX_BEAT) return "same";
     if (mark.root === this.#root) {
       if (mark.beat <= this.#beat) return mark.beat === this.#beat ? "same" : "behind";
+      // We missed several beats: we lived on an island and did not notice.
+      const missed = mark.beat - this.#beat > BEAT_SLACK;
       this.#follow(mark, now);
-      return "newer";
+      return missed ? "merged" : "newer";
     }
     const retired = this.#retired.get(mark.root);
     if (retired !== undefined && mark.beat <= retired) return "same";

@@ -1,19 +1,21 @@
 import { randomBelow, sample } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
 import type { NodeName } from "../wire/node_name.ts";
-import { BACKOFF_MAX_MS, backoffMs } from "./backoff.ts";
+import { backoffMs } from "./backoff.ts";
 import type { Peer, PeerEntry } from "./peer_entry.ts";
 
 /** Failures in a row after which a peer is dropped. */
 export const MAX_FAILURES: number = 5;
-/** An entry that nothing has confirmed or repeated for this long goes first. */
+/** An entry that we have not heard from for this long goes first. */
 const STALE_MS = 300_000;
+/** How long hearsay about a peer that we found dead is not believed. */
+const BANISH_MS = 3_600_000;
 /** Peers whose failures are remembered though they left the view. */
 const MAX_TROUBLED = 256;
 
 interface Slot {
   entry: PeerEntry;
-  /** When we ourselves last heard from it or of it. Never imported from others. */
+  /** When we ourselves heard from it, or first of it. */
   seenAt: number;
 }
 
@@ -73,13 +75,13 @@ export class PassiveView {
     if (this.#limit === 0) return false;
     const slot = this.#slots.get(entry.name);
     if (slot !== undefined) {
+      // That others still name it is no sign of life: `seenAt` is ours alone.
       if (entry.epoch > slot.entry.epoch) slot.entry = entry;
-      slot.seenAt = now;
       return false;
     }
     const trouble = this.#trouble.get(entry.name);
     if (trouble !== undefined) {
-      // Others still spread what we found dead; the same life is not believed again at once.
+      // Others still spread what we found dead, and would infect us for ever with the same life.
       const dropped = trouble.failures >= MAX_FAILURES && now < trouble.retryAt;
       if (dropped && entry.epoch <= trouble.epoch) return false;
       if (entry.epoch > trouble.epoch) this.#trouble.delete(entry.name);
@@ -125,11 +127,16 @@ export class PassiveView {
     trouble.retryAt = now + backoffMs(trouble.refusals + 1);
   }
 
+  /** Forgets all failures and refusals. */
+  pardon(): void {
+    this.#trouble.clear();
+  }
+
   /** Drops the peer and does not believe others who still name this life of it, for a while. */
   banish(peer: PeerEntry, now: number): PeerEntry {
     const trouble = this.#troubleOf(peer);
     trouble.failures = Math.max(trouble.failures, MAX_FAILURES);
-    trouble.retryAt = now + BACKOFF_MAX_MS;
+    trouble.retryAt = now + BANISH_MS;
     this.#slots.delete(peer.name);
     return peer;
   }

@@ -14,8 +14,8 @@ interface Stranger {
 }
 
 /**
- * Nodes that we once knew, or were told of, and that are in neither view: given up after failures,
- * declared down, or known to the roster only. One is probed now and then, since after a long
+ * Nodes that we once knew, or were told of, and lost sight of: neighbours whose link broke, peers
+ * given up after failures or declared down, and those known to the roster only. One is probed now and then, since after a long
  * partition they are the only ones left who know the other side.
  */
 export class Strangers {
@@ -54,6 +54,14 @@ export class Strangers {
       return stranger.entry;
     }
     return undefined;
+  }
+
+  /** All may be probed again at once. */
+  pardon(): void {
+    for (const stranger of this.#byName.values()) {
+      stranger.probes = 0;
+      stranger.retryAt = 0;
+    }
   }
 
   /** Forgets everybody. */
