@@ -27,8 +27,6 @@ export class QuicheEndpoint implements ConnectionHome {
   readonly socket: UdpSocket;
   /** Set on listeners. */
   acceptor: Acceptor | undefined;
-  /** Called when the last connection has gone. */
-  onIdle: (() => void) | undefined;
   readonly #quiche: QuicheBinding;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -110,7 +108,6 @@ export class QuicheEndpoint implements ConnectionHome {
   gone(connection: QuicheConnection): void {
     for (const id of connection.ids) this.#byId.delete(id);
     this.#connections.delete(connection);
-    if (this.#connections.size === 0) this.onIdle?.();
   }
 
   #turn(): void {
