@@ -33,10 +33,7 @@ export class SeenIds {
 
   /** Whether a message was seen. */
   has(id: MessageId): boolean {
-    for (const window of this.#byOrigin.get(id.origin) ?? []) {
-      if (covers(window, id.seq)) return isSet(window, id.seq);
-    }
-    return false;
+    return this.#byOrigin.get(id.origin)?.some((window) => isSet(window, id.seq)) ?? false;
   }
 
   /** Notes a message; whether it is new. */
@@ -54,14 +51,17 @@ export class SeenIds {
     // The map keeps its keys in order of insertion: the one used last goes to the end.
     this.#byOrigin.delete(origin);
     this.#byOrigin.set(origin, windows);
-    for (let i = 0; i < windows.length; i++) {
-      const window = windows[i] as Window;
-      if (!covers(window, seq) && !reaches(window, seq)) continue;
-      if (i > 0) {
-        windows.splice(i, 1);
-        windows.unshift(window);
-      }
-      return set(window, seq);
+    // Windows may come to overlap, so each is asked.
+    if (windows.some((window) => isSet(window, seq))) return false;
+    let home: Window | undefined;
+    for (const window of windows) {
+      if (covers(window, seq)) home = window;
+      else if (reaches(window, seq) && (home === undefined || home.top < window.top)) home = window;
+    }
+    if (home !== undefined) {
+      if (windows[0] !== home) windows.unshift(...windows.splice(windows.indexOf(home), 1));
+      note(home, seq);
+      return true;
     }
     windows.unshift(open(seq));
     if (windows.length > MAX_WINDOWS) windows.pop();
@@ -89,16 +89,15 @@ function reaches(window: Window, seq: number): boolean {
   return seq > window.top && seq - window.top <= LARGEST_WINDOW / 2;
 }
 
-function set(window: Window, seq: number): boolean {
+function note(window: Window, seq: number): void {
   if (seq > window.top) {
     // Nothing that was noted slides out before the window has its full size.
     while (window.size < LARGEST_WINDOW && seq - window.first >= window.size) grow(window);
     const steps = Math.min(seq - window.top, window.size);
     for (let i = 1; i <= steps; i++) clear(window, seq - steps + i);
     window.top = seq;
-  } else if (isSet(window, seq)) return false;
+  }
   mark(window, seq);
-  return true;
 }
 
 function grow(window: Window): void {
@@ -122,6 +121,7 @@ function clear(window: Window, seq: number): void {
 }
 
 function isSet(window: Window, seq: number): boolean {
+  if (!covers(window, seq)) return false;
   const at = seq % window.size;
   return (((window.bits[at >>> 5] as number) >>> (at & 31)) & 1) === 1;
 }

@@ -1,0 +1,366 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { EMPTY } from "../../src/base/bytes.ts";
+import { seededRandom } from "../../src/base/random.ts";
+import { MAX_CACHED, MAX_CACHED_BYTES } from "../../src/broadcast/message_cache.ts";
+import {
+  decodeControl,
+  decodeGossip,
+  encodeControl,
+  encodeGossip,
+} from "../../src/broadcast/messages.ts";
+import type { Control, Gossip, MessageId } from "../../src/broadcast/messages.ts";
+import { MAX_MISSING, MAX_MISSING_BY_PEER } from "../../src/broadcast/missing.ts";
+import { Plumtree } from "../../src/broadcast/plumtree.ts";
+import type { PlumtreeEffect, PlumtreeEvent } from "../../src/broadcast/plumtree.ts";
+import { describe, test } from "../harness.ts";
+import { arbitraryControl, arbitraryGossip } from "./arbitrary.ts";
+
+/** A message of origin 4, so on tree 0. */
+function gossip(seq: number, more: Partial<Gossip> = {}): Gossip {
+  return { origin: 4, seq, hops: 2, shaping: true, topic: "t", payload: EMPTY, ...more };
+}
+
+class Bench {
+  readonly machine = new Plumtree(1, seededRandom(1));
+  now = 0;
+
+  /** A machine whose neighbours have met it, in a cluster that has not sent anything yet. */
+  constructor(...neighbours: string[]) {
+    for (const peer of neighbours) {
+      this.handle({ type: "neighbourUp", peer });
+      this.control(peer, { type: "meet", wanted: 15, unused: 15 });
+    }
+  }
+
+  handle(event: PlumtreeEvent): PlumtreeEffect[] {
+    return this.machine.handle(event, this.now);
+  }
+
+  gossip(from: string, message: Gossip): PlumtreeEffect[] {
+    return this.handle({ type: "gossip", from, gossip: message });
+  }
+
+  control(from: string, message: Control): PlumtreeEffect[] {
+    return this.handle({ type: "control", from, message });
+  }
+
+  announce(from: string, ...entries: readonly (MessageId & { hops?: number })[]) {
+    const full = entries.map(({ origin, seq, hops = 1 }) => ({ origin, seq, hops }));
+    return this.control(from, { type: "ihave", entries: full });
+  }
+
+  /** Lets time pass until a tick is due, and ticks. */
+  next(): PlumtreeEffect[] {
+    assert.ok(this.machine.wakeAt < Infinity);
+    this.now = Math.max(this.now, this.machine.wakeAt);
+    return this.handle({ type: "tick" });
+  }
+
+  pass(ms: number): PlumtreeEffect[] {
+    const end = this.now + ms;
+    const effects: PlumtreeEffect[] = [];
+    while (this.machine.wakeAt <= end) {
+      this.now = Math.max(this.now, this.machine.wakeAt);
+      effects.push(...this.handle({ type: "tick" }));
+    }
+    this.now = end;
+    return effects;
+  }
+}
+
+function pushes(effects: readonly PlumtreeEffect[]): string[] {
+  return effects.flatMap((effect) =>
+    effect.type === "push" ? effect.peers.map((peer) => `${peer} ${effect.gossip.seq}`) : []
+  );
+}
+
+function sends(effects: readonly PlumtreeEffect[], type: Control["type"]) {
+  return effects.flatMap((effect) =>
+    effect.type === "send" && effect.message.type === type ? [effect] : []
+  );
+}
+
+const recipients = (effects: readonly PlumtreeEffect[], type: Control["type"]) =>
+  sends(effects, type).map(({ peer }) => peer);
+
+describe("Plumtree", () => {
+  test("a new message is delivered once and pushed to all but who sent it", () => {
+    const bench = new Bench("a", "b", "c");
+    const first = bench.gossip("a", gossip(1));
+    assert.deepEqual(pushes(first), ["b 1", "c 1"]);
+    assert.equal(first.filter(({ type }) => type === "deliver").length, 1);
+    const push = first.find((effect) => effect.type === "push");
+    assert.ok(push?.type === "push" && push.gossip.hops === 3);
+    const again = bench.gossip("b", gossip(1));
+    assert.deepEqual(again.filter(({ type }) => type === "deliver"), []);
+    assert.deepEqual(recipients(again, "prune"), ["b"]);
+    assert.deepEqual(bench.machine.eagerPeers(0), ["a", "c"]);
+  });
+
+  test("a duplicate prunes only where the message may shape the tree", () => {
+    const bench = new Bench("a", "b");
+    bench.gossip("a", gossip(1, { shaping: false }));
+    assert.deepEqual(recipients(bench.gossip("b", gossip(1, { shaping: false })), "prune"), []);
+    assert.deepEqual(bench.machine.eagerPeers(0), ["a", "b"]);
+  });
+
+  test("trees that nobody used yet take the shape of the first one", () => {
+    const bench = new Bench("a", "b");
+    bench.gossip("a", gossip(1));
+    const [prune] = sends(bench.gossip("b", gossip(1)), "prune");
+    assert.deepEqual(prune?.message, { type: "prune", trees: 0b1111 });
+    bench.gossip("a", gossip(1, { origin: 5 }));
+    bench.control("b", { type: "graft", trees: 0b0011, ids: [] });
+    const [later] = sends(bench.gossip("b", gossip(1, { origin: 5 })), "prune");
+    assert.deepEqual(later?.message, { type: "prune", trees: 0b0010 });
+  });
+
+  test("lazy neighbours hear the id, batched, and not if they announced it themselves", () => {
+    const bench = new Bench("a", "b", "c");
+    for (const peer of ["b", "c"]) bench.control(peer, { type: "prune", trees: 15 });
+    bench.announce("c", { origin: 4, seq: 2 });
+    bench.gossip("a", gossip(1));
+    bench.gossip("a", gossip(2));
+    const effects = bench.pass(100);
+    const ids = sends(effects, "ihave").map(({ peer, message }) => [
+      peer,
+      message.type === "ihave" ? message.entries.map(({ seq }) => seq) : [],
+    ]);
+    assert.deepEqual(ids, [["b", [1, 2]], ["c", [1]]]);
+  });
+
+  test("a message that was announced and does not come is asked for, from one after another", () => {
+    const bench = new Bench("a", "b", "c");
+    bench.announce("a", { origin: 4, seq: 1 });
+    bench.announce("b", { origin: 4, seq: 1 });
+    const first = bench.next();
+    assert.ok(bench.now >= 500 && bench.now <= 1_000, `${bench.now} ms`);
+    assert.deepEqual(recipients(first, "graft"), ["a"]);
+    assert.deepEqual(sends(first, "graft")[0]?.message, {
+      type: "graft",
+      trees: 1,
+      ids: [{ origin: 4, seq: 1 }],
+    });
+    assert.deepEqual(recipients(bench.next(), "graft"), ["b"]);
+    assert.deepEqual(bench.next(), [{ type: "count", what: "missed" }]);
+    assert.equal(bench.machine.sizes.missing, 0);
+    assert.equal(bench.machine.wakeAt, Infinity);
+  });
+
+  test("a message that comes in time is not asked for", () => {
+    const bench = new Bench("a", "b");
+    bench.announce("b", { origin: 4, seq: 1 });
+    bench.gossip("a", gossip(1));
+    assert.deepEqual(recipients(bench.pass(60_000), "graft"), []);
+  });
+
+  test("an edge that was made too early is unmade when the tree brings the message after all", () => {
+    const bench = new Bench("a", "b");
+    bench.control("b", { type: "prune", trees: 15 });
+    bench.announce("b", { origin: 4, seq: 1 });
+    assert.deepEqual(recipients(bench.next(), "graft"), ["b"]);
+    assert.deepEqual(bench.machine.eagerPeers(0), ["a", "b"]);
+    bench.gossip("b", gossip(1, { shaping: false }));
+    const late = bench.gossip("a", gossip(1, { shaping: false }));
+    assert.deepEqual(recipients(late, "prune"), ["b"]);
+    assert.deepEqual(bench.machine.eagerPeers(0), ["a"]);
+  });
+
+  test("who asks gets the message and an edge; what is not kept is counted", () => {
+    const bench = new Bench("a", "b");
+    bench.control("b", { type: "prune", trees: 15 });
+    bench.gossip("a", gossip(1));
+    const ids = [{ origin: 4, seq: 1 }, { origin: 4, seq: 9 }];
+    const effects = bench.control("b", { type: "graft", trees: 1, ids });
+    assert.deepEqual(pushes(effects), ["b 1"]);
+    assert.deepEqual(effects.at(-1), { type: "count", what: "graft_unserved" });
+    assert.deepEqual(bench.machine.eagerPeers(0), ["a", "b"]);
+  });
+
+  test("one message is not sent again without end, however often it is asked for", () => {
+    const bench = new Bench("a");
+    bench.gossip("a", gossip(1));
+    let served = 0;
+    for (let i = 0; i < 1_000; i++) {
+      const message: Control = { type: "graft", trees: 1, ids: [{ origin: 4, seq: 1 }] };
+      served += pushes(bench.control("b", message)).length;
+    }
+    assert.ok(served <= 32);
+  });
+
+  test("when the way to the sender is lost, the nearest announcer takes its place at once", () => {
+    const bench = new Bench("a", "b", "c");
+    for (const peer of ["b", "c"]) bench.control(peer, { type: "prune", trees: 15 });
+    bench.gossip("a", gossip(1));
+    bench.announce("b", { origin: 4, seq: 1, hops: 9 });
+    bench.announce("c", { origin: 4, seq: 1, hops: 3 });
+    const effects = bench.handle({ type: "neighbourDown", peer: "a" });
+    assert.ok(recipients(effects, "graft").includes("c"));
+    assert.deepEqual(bench.machine.eagerPeers(0), ["c"]);
+  });
+
+  test("an announcer nearer to the root takes the place of whoever pushed the message", () => {
+    const bench = new Bench("a", "b");
+    bench.control("b", { type: "prune", trees: 15 });
+    bench.gossip("a", gossip(1, { hops: 7 }));
+    const equal = bench.announce("b", { origin: 4, seq: 1, hops: 7 });
+    assert.deepEqual(equal, []);
+    const nearer = bench.announce("b", { origin: 4, seq: 1, hops: 5 });
+    assert.deepEqual(recipients(nearer, "graft"), ["b"]);
+    assert.deepEqual(recipients(nearer, "prune"), ["a"]);
+    assert.deepEqual(bench.machine.eagerPeers(0), ["b"]);
+  });
+
+  test("only the tree's root pulls at the tree", () => {
+    const bench = new Bench("a", "b");
+    bench.control("b", { type: "prune", trees: 15 });
+    bench.gossip("a", gossip(1));
+    bench.gossip("a", gossip(1, { origin: 8, hops: 7 }));
+    assert.deepEqual(bench.announce("b", { origin: 8, seq: 1, hops: 0 }), []);
+  });
+
+  test("both ends of a new edge work out the same trees from what they say first", () => {
+    const masks = fc.nat(15);
+    fc.assert(fc.property(masks, masks, (wanted, unused) => {
+      const bench = new Bench();
+      const [meet] = sends(bench.handle({ type: "neighbourUp", peer: "a" }), "meet");
+      assert.ok(meet?.message.type === "meet");
+      bench.control("a", { type: "meet", wanted, unused });
+      const edge = wanted | meet.message.wanted | (unused & meet.message.unused);
+      for (let tree = 0; tree < 4; tree++) {
+        assert.equal(bench.machine.eagerPeers(tree).length, (edge >> tree) & 1);
+      }
+    }));
+    const bench = new Bench("a");
+    for (let tree = 0; tree < 4; tree++) bench.gossip("a", gossip(1, { origin: 4 + tree }));
+    const [meet] = sends(bench.handle({ type: "neighbourUp", peer: "b" }), "meet");
+    assert.deepEqual(meet?.message, { type: "meet", wanted: 0, unused: 0 });
+  });
+
+  test("a new neighbour hears of recent messages, not of old ones", () => {
+    const bench = new Bench("a");
+    bench.gossip("a", gossip(1));
+    bench.pass(60_000);
+    bench.gossip("a", gossip(2));
+    bench.handle({ type: "neighbourUp", peer: "b" });
+    const [ihave] = sends(bench.pass(100), "ihave");
+    assert.ok(ihave?.message.type === "ihave");
+    assert.deepEqual(ihave.message.entries.map(({ seq }) => seq), [2]);
+  });
+
+  test("a neighbour that frames did not reach hears of recent messages again", () => {
+    const bench = new Bench("a", "b");
+    bench.pass(10_000);
+    bench.gossip("a", gossip(1));
+    bench.handle({ type: "undelivered", peer: "b" });
+    assert.deepEqual(recipients(bench.pass(100), "ihave"), ["b"]);
+    bench.handle({ type: "undelivered", peer: "b" });
+    assert.deepEqual(recipients(bench.pass(100), "ihave"), []);
+  });
+
+  test("a root shapes the tree while others use it, and rests when they do", () => {
+    // Tree 1: our own number, 1, is the lowest there.
+    const bench = new Bench("a");
+    bench.handle({ type: "publish", topic: "t", payload: EMPTY });
+    assert.deepEqual(pushes(bench.pass(60_000)), []);
+    bench.gossip("a", gossip(1, { origin: 5 }));
+    const shaped = pushes(bench.pass(600_000));
+    assert.ok(shaped.length >= 10 && shaped.length <= 15, `${shaped.length} rounds`);
+    assert.equal(bench.machine.wakeAt, Infinity);
+  });
+
+  test("its empty messages are passed on and delivered to nobody", () => {
+    const bench = new Bench("a", "b");
+    const effects = bench.gossip("a", gossip(1, { topic: "" }));
+    assert.deepEqual(pushes(effects), ["b 1"]);
+    assert.deepEqual(effects.filter(({ type }) => type === "deliver"), []);
+  });
+
+  test("a million false announcements are bounded and leave honest ones their room", () => {
+    const bench = new Bench("liar", "honest");
+    let refused = 0;
+    for (let i = 0; i < 1_000; i++) {
+      const entries = Array.from({ length: 1_000 }, (_, j) => ({
+        origin: 40,
+        seq: 1 + i * 1_000 + j,
+      }));
+      refused += bench.announce("liar", ...entries).length;
+    }
+    assert.equal(bench.machine.sizes.missing, MAX_MISSING_BY_PEER);
+    assert.equal(refused, 1_000_000 - MAX_MISSING_BY_PEER);
+    assert.ok(MAX_MISSING > 2 * MAX_MISSING_BY_PEER);
+    bench.announce("honest", { origin: 4, seq: 1 });
+    const effects = bench.pass(1_100);
+    const asked = sends(effects, "graft").filter(({ peer }) => peer === "honest");
+    assert.deepEqual(asked.map(({ message }) => message.type === "graft" ? message.ids : []), [
+      [{ origin: 4, seq: 1 }],
+    ]);
+    bench.pass(60_000);
+    assert.equal(bench.machine.sizes.missing, 0);
+  });
+
+  test("what is kept is bounded by count and by bytes", () => {
+    const bench = new Bench("a");
+    for (let seq = 1; seq <= 10_000; seq++) bench.gossip("a", gossip(seq));
+    assert.equal(bench.machine.sizes.cached, MAX_CACHED);
+    const payload = new Uint8Array(1024 * 1024);
+    for (let seq = 10_001; seq <= 10_050; seq++) bench.gossip("a", gossip(seq, { payload }));
+    assert.ok(bench.machine.sizes.cachedBytes <= MAX_CACHED_BYTES);
+    assert.ok(bench.machine.sizes.cached >= 15);
+  });
+
+  test("whatever happens: delivered once, sizes bounded, and all it says can be encoded", () => {
+    const peer = fc.constantFrom("a", "b", "c", "d", "e");
+    const event: fc.Arbitrary<PlumtreeEvent> = fc.oneof(
+      fc.tuple(peer, arbitraryGossip).map(([from, message]) => ({
+        type: "gossip" as const,
+        from,
+        gossip: message,
+      })),
+      fc.tuple(peer, arbitraryControl).map(([from, message]) => ({
+        type: "control" as const,
+        from,
+        message,
+      })),
+      fc.constant<PlumtreeEvent>({ type: "tick" }),
+      fc.constant<PlumtreeEvent>({ type: "publish", topic: "t", payload: EMPTY }),
+      peer.map((name) => ({ type: "neighbourUp" as const, peer: name })),
+      peer.map((name) => ({ type: "neighbourDown" as const, peer: name })),
+      peer.map((name) => ({ type: "undelivered" as const, peer: name })),
+    );
+    const step = fc.tuple(event, fc.integer({ min: 0, max: 2_000 }));
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 300, size: "max" }), fc.nat(), (steps, seed) => {
+        const machine = new Plumtree(3, seededRandom(seed));
+        const delivered = new Set<string>();
+        const neighbours = new Set<string>();
+        let now = 0;
+        for (const [happening, waitMs] of steps) {
+          now += waitMs;
+          if (happening.type === "neighbourUp") neighbours.add(happening.peer);
+          if (happening.type === "neighbourDown") neighbours.delete(happening.peer);
+          const asker = happening.type === "control" ? happening.from : "";
+          for (const effect of machine.handle(happening, now)) {
+            if (effect.type === "deliver") {
+              const key = `${effect.gossip.origin}/${effect.gossip.seq}`;
+              assert.ok(!delivered.has(key), `${key} once`);
+              delivered.add(key);
+            } else if (effect.type === "push") {
+              assert.deepEqual(decodeGossip(encodeGossip(effect.gossip), 100), effect.gossip);
+              for (const name of effect.peers) assert.ok(neighbours.has(name) || name === asker);
+            } else if (effect.type === "send") {
+              assert.deepEqual(decodeControl(encodeControl(effect.message)), effect.message);
+              assert.ok(neighbours.has(effect.peer));
+            }
+          }
+          for (let tree = 0; tree < 4; tree++) {
+            for (const name of machine.eagerPeers(tree)) assert.ok(neighbours.has(name));
+          }
+          assert.ok(machine.wakeAt > now || happening.type !== "tick", "a tick does what is due");
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
