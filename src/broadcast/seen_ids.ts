@@ -90,6 +90,7 @@ function reaches(window: Window, seq: number): boolean {
 }
 
 function note(window: Window, seq: number): void {
+  window.first = Math.min(window.first, seq);
   if (seq > window.top) {
     // Nothing that was noted slides out before the window has its full size.
     while (window.size < LARGEST_WINDOW && seq - window.first >= window.size) grow(window);

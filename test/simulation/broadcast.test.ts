@@ -75,7 +75,8 @@ describe("broadcast in the simulator", () => {
     sim.takeCount("payload");
     const later = publish(sim, 20, 2_000, () => sim.pick());
     assert.equal(lacking(sim, later), 0);
-    assert.ok(redundancy(sim, 20) < 0.05, "each node gets it about once");
+    const redundant = redundancy(sim, 20);
+    assert.ok(redundant < 0.1, `${redundant} duplicates a node`);
     assert.ok(lastHops(later) < 16, `last delivery after ${lastHops(later)} hops`);
   });
 
