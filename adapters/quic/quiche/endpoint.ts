@@ -127,7 +127,8 @@ export class QuicheEndpoint implements ConnectionHome {
     for (const connection of dirty) {
       connection.isDirty = false;
       this.#provideIds(connection);
-      connection.read();
+      // Without new packets there is nothing to read, and asking costs as much as an answer.
+      if (connection.hasInput) connection.read();
       connection.send();
     }
   }
