@@ -5,7 +5,7 @@ import { backoffMs } from "./backoff.ts";
 import type { Peer, PeerEntry } from "./peer_entry.ts";
 
 /** Failures in a row after which a peer is dropped. */
-export const MAX_FAILURES: number = 5;
+const MAX_FAILURES: number = 5;
 /** An entry that we have not heard from for this long goes first. */
 const STALE_MS = 300_000;
 /** How long hearsay about a peer that we found dead is not believed. */
