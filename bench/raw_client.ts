@@ -1,6 +1,7 @@
 /** The client of the raw measurement: prints one line of figures as JSON. */
 import process from "node:process";
 import type { Connection, Pipe } from "../src/transport/contract.ts";
+import { quantile } from "./quantile.ts";
 import { COUNT, ECHO, rawOptions, transportNamed } from "./raw_transport.ts";
 
 /** What one client measured against one server. */
@@ -129,9 +130,4 @@ async function send(messageBytes: number, count: number, ms: number): Promise<nu
   }
   pipe.end();
   return await received / (performance.now() - start) * 1000;
-}
-
-function quantile(numbers: number[], q: number): number {
-  const sorted = numbers.toSorted((a, b) => a - b);
-  return sorted[Math.floor((sorted.length - 1) * q)] ?? NaN;
 }
