@@ -70,7 +70,7 @@ export type { SecretFiles } from "./src/base/secret_files.ts";
 export type { Pin, TrustMode, TrustStore, TrustVerdict } from "./src/identity/trust.ts";
 export type { LinkSettings } from "./src/link/options.ts";
 export type { LinkInfo } from "./src/link/table.ts";
-export type { PeerDownReason } from "./src/membership/hyparview.ts";
+export type { PeerDownReason } from "./src/membership/events.ts";
 export type { MembershipOptions } from "./src/membership/options.ts";
 export type { Labels, MemoryMeter, Meter, MetricsSnapshot } from "./src/metrics/meter.ts";
 export type { LivenessOptions } from "./src/roster/options.ts";

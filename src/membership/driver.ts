@@ -11,7 +11,7 @@ import type { Meter } from "../metrics/meter.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { HyParView } from "./hyparview.ts";
-import type { HyParViewEffect, HyParViewEvent, MembershipEvent } from "./hyparview.ts";
+import type { HyParViewEffect, HyParViewEvent, MembershipEvent } from "./events.ts";
 import { decodeMessage, encodeMessage } from "./messages.ts";
 import type { MembershipOptions } from "./options.ts";
 import { entryOf } from "./peer_entry.ts";

@@ -1,4 +1,4 @@
-import type { PeerDownReason } from "../membership/hyparview.ts";
+import type { PeerDownReason } from "../membership/events.ts";
 import type { DownReason } from "../roster/roster.ts";
 import type { NodeName } from "../wire/node_name.ts";
 
