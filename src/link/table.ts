@@ -14,6 +14,7 @@ import { Ring } from "../base/ring.ts";
 import type { Meter } from "../metrics/meter.ts";
 import type { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import { CloseCode } from "./close_codes.ts";
 import type { Authenticated } from "./connector.ts";
 import { Link } from "./link.ts";
 import type { GoodbyeReason, LinkOwner } from "./link.ts";
@@ -116,7 +117,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const channels = new Map<number, Channel>();
   const listeners = new Set<(event: LinkEvent) => void>();
   const pending = new Set<Link>();
-  const ready = new Map<Link, () => void>();
+  const ready = new Map<Link, (() => void)[]>();
   const once = logOnce(logger, 1_024);
   let isClosed = false;
   let whenEmpty: (() => void) | undefined;
@@ -147,6 +148,9 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     return false;
   };
 
+  const ownPending = (name: NodeName) =>
+    [...pending].find(({ peer, connection }) => peer.name === name && connection.role === "client");
+
   const tidy = (name: NodeName, entry: Entry) => {
     const isIdle = !entry.link && !entry.dialing && !entry.draining && entry.holds === 0 &&
       entry.queue.length === 0 && !entry.drained && !entry.handover;
@@ -173,7 +177,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     onReady(link) {
       pending.delete(link);
       adopt(link);
-      ready.get(link)?.();
+      for (const resolve of ready.get(link) ?? []) resolve();
       ready.delete(link);
     },
     onDrain(link) {
@@ -367,8 +371,14 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     const authenticated = await options.dial(address, publicKey);
     const { connection, peer } = authenticated;
     if (name !== undefined && peer.name !== name) {
-      connection.close(4, "another node");
+      connection.close(CloseCode.GOODBYE, "another node");
       throw new TransportError("unreachable", `${address} is ${peer.name}, not ${name}`);
+    }
+    // Two dials of ours may have met: the first link stays, the second is never used.
+    const live = entries.get(peer.name)?.link ?? ownPending(peer.name);
+    if (live !== undefined && isSameLife(live.peer, peer)) {
+      connection.close(CloseCode.REPLACED, "a link is there already");
+      return entries.get(peer.name)?.link?.peer ?? await whenUp(live);
     }
     await admit(authenticated);
     const link = begin(authenticated);
@@ -382,7 +392,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       if (isClosed) throw new ClosedError("this node is closing");
       await options.admit(authenticated);
     } catch (error) {
-      authenticated.connection.close(2, "internal");
+      authenticated.connection.close(CloseCode.HANDSHAKE, "internal");
       throw error;
     }
   };
@@ -391,7 +401,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const whenUp = (link: Link): Promise<PeerIdentity> =>
     new Promise((resolve, reject) => {
       const { name } = link.peer;
-      ready.set(link, () => resolve(link.peer));
+      ready.set(link, [...ready.get(link) ?? [], () => resolve(link.peer)]);
       void link.connection.closed.then(() => {
         ready.delete(link);
         if (entries.get(name)?.link !== undefined) resolve(link.peer);
@@ -587,7 +597,9 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   };
 }
 
-function isSameLife(a: PeerIdentity, b: PeerIdentity): boolean {
+type Life = Pick<PeerIdentity, "epoch" | "publicKey">;
+
+function isSameLife(a: Life, b: Life): boolean {
   return a.epoch === b.epoch && equalBytes(a.publicKey, b.publicKey);
 }
 
