@@ -253,6 +253,8 @@ export class Link {
     this.#expected = total;
     this.#data[index] = framed;
     framed.handler = this.#handlerOf(framed, (frameType, frame) => this.#onData(frameType, frame));
+    // The peer may say goodbye before its pipes have all arrived.
+    if (this.#goodbye !== undefined) framed.end();
     if (this.#data.filter(Boolean).length === total) this.#ready();
   }
 
@@ -260,6 +262,7 @@ export class Link {
     if (this.#isDown) return;
     this.#isReady = true;
     this.#owner.onReady(this);
+    this.#acknowledge();
   }
 
   #onData(type: number, body: Bytes): void {
@@ -311,7 +314,8 @@ export class Link {
 
   // Everything that the peer sent before its goodbye has been delivered.
   #acknowledge(): void {
-    if (!this.#peerSaidGoodbye || this.#ackSent || this.#endsSeen < this.#data.length) return;
+    if (!this.#peerSaidGoodbye || this.#ackSent) return;
+    if (!this.#isReady || this.#endsSeen < this.#expected) return;
     this.#ackSent = true;
     this.#control.send(0, FrameType.GOODBYE_ACK, EMPTY, EMPTY);
     this.#finishGoodbye();
