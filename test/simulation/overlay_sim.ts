@@ -14,7 +14,7 @@ import { Plumtree } from "../../src/broadcast/plumtree.ts";
 import type { PlumtreeEffect, PlumtreeEvent } from "../../src/broadcast/plumtree.ts";
 import type { LinkDownReason } from "../../src/link/ports.ts";
 import { HyParView } from "../../src/membership/hyparview.ts";
-import type { HyParViewEffect, HyParViewEvent } from "../../src/membership/hyparview.ts";
+import type { HyParViewEffect, HyParViewEvent } from "../../src/membership/events.ts";
 import type { Message } from "../../src/membership/messages.ts";
 import { membershipDefaults } from "../../src/membership/options.ts";
 import type { MembershipOptions } from "../../src/membership/options.ts";
