@@ -3,6 +3,12 @@
  * `bun:test` and `node:test`, assertions from `node:assert/strict`.
  */
 
+import { configureGlobal } from "fast-check";
+import process from "node:process";
+
+// Properties are tried with the same values everywhere, unless a seed is given.
+configureGlobal({ seed: Number(process.env["PROPERTY_SEED"] ?? 2026) });
+
 /** The runtime that executes this file. */
 export const runtime: "deno" | "bun" | "node" = "Deno" in globalThis
   ? "deno"

@@ -119,10 +119,16 @@ test("any JSON-like value survives, and cborg reads it the same", () => {
   );
 });
 
+const hasMinusZero = (value: unknown): boolean =>
+  Object.is(value, -0) ||
+  (typeof value === "object" && value !== null && Object.values(value).some(hasMinusZero));
+
 test("what cborg writes is read the same, where both agree on the form", () => {
   fc.assert(
     fc.property(json, (value) => {
-      if (JSON.stringify(value)?.includes("__proto__")) return;
+      // cborg writes -0 as 0.
+      const isSame = !hasMinusZero(value) && !JSON.stringify(value)?.includes("__proto__");
+      if (!isSame) return;
       const bytes = new Uint8Array(cborgEncode(value, { float64: true }));
       assert.deepStrictEqual(decodeMessage(bytes, context), value);
     }),
