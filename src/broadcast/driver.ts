@@ -14,7 +14,7 @@ import { MAX_NAME_BYTES } from "../wire/limits.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { decodeControl, decodeGossip, encodeControl, encodeGossip, originOf } from "./messages.ts";
 import { Plumtree } from "./plumtree.ts";
-import type { PlumtreeEffect, PlumtreeEvent } from "./plumtree.ts";
+import type { PlumtreeEffect, PlumtreeEvent } from "./events.ts";
 
 /** What broadcast needs of the node. */
 export interface BroadcastOptions {

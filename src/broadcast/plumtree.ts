@@ -15,53 +15,15 @@ import type { Random } from "../base/random.ts";
 import { EMPTY } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import type { PlumtreeCount, PlumtreeEffect, PlumtreeEvent } from "./events.ts";
 import { keyOf, MessageCache } from "./message_cache.ts";
 import type { Cached } from "./message_cache.ts";
 import { ALL_TREES, MAX_HOPS, MAX_IDS, treeOf, TREES } from "./messages.ts";
 import type { Announcement, Control, Gossip, MessageId } from "./messages.ts";
 import { MissingTable } from "./missing.ts";
+import { Roots } from "./roots.ts";
 import { Rto } from "./rto.ts";
 import { SeenIds } from "./seen_ids.ts";
-
-/** What happens to the machine. */
-export type PlumtreeEvent =
-  /** Send a message to all. It is not delivered here. */
-  | { readonly type: "publish"; readonly topic: string; readonly payload: Bytes }
-  | { readonly type: "gossip"; readonly from: NodeName; readonly gossip: Gossip }
-  | { readonly type: "control"; readonly from: NodeName; readonly message: Control }
-  | { readonly type: "neighbourUp"; readonly peer: NodeName }
-  | { readonly type: "neighbourDown"; readonly peer: NodeName }
-  /** A frame could not be handed to a link. */
-  | { readonly type: "undelivered"; readonly peer: NodeName }
-  /** `wakeAt` has come. */
-  | { readonly type: "tick" };
-
-/** What the driver is to do. */
-export type PlumtreeEffect =
-  /** One message, the same for each of `peers`. */
-  | { readonly type: "push"; readonly peers: readonly NodeName[]; readonly gossip: Gossip }
-  | { readonly type: "send"; readonly peer: NodeName; readonly message: Control }
-  /** A message that was not seen before. */
-  | { readonly type: "deliver"; readonly gossip: Gossip; readonly from: NodeName }
-  /** Something was given up, or refused, for a reason worth counting. */
-  | { readonly type: "count"; readonly what: PlumtreeCount };
-
-/** What a driver counts. */
-export type PlumtreeCount =
-  /** A payload came again. */
-  | "duplicate"
-  /** The tree did not bring a message, an announcer did on request. */
-  | "rescued"
-  /** The tree brought it after all. */
-  | "impatient"
-  /** A way to the root that saves hops took the place of another. */
-  | "optimised"
-  /** Nobody who announced a message has sent it. */
-  | "missed"
-  /** An announcement found no room. */
-  | "announcement_refused"
-  /** A message that was asked for is not kept any more. */
-  | "graft_unserved";
 
 /** Announcements wait this long for company, milliseconds. */
 const ANNOUNCE_MS = 50;
@@ -69,19 +31,6 @@ const ANNOUNCE_MS = 50;
 const TREE_WAIT_MS = [500, 100, 3_000] as const;
 /** Wait for an announcer that was asked, before the next one is: first guess and bounds. */
 const GRAFT_WAIT_MS = [500, 50, 5_000] as const;
-/** A root shapes its tree once in this time at most: until then its last message has arrived. */
-const SHAPING_MS = 1_000;
-/** A message shapes its tree if no other went along it for this long, milliseconds. */
-const QUIET_MS = 2_000;
-/** A root that sends nothing for this long gives way to another sender, milliseconds. */
-const ROOT_SILENCE_MS = 180_000;
-/** Once others use its tree, a root shapes it so many times in a row, so often, milliseconds… */
-const ROOT_ROUNDS = 12;
-const ROOT_ROUND_MS = 2_000;
-/** …and later once in this time, or sooner after so many messages, while others use it. */
-const ROOT_PAUSE_MS = 60_000;
-const ROOT_BUSY_PAUSE_MS = 5_000;
-const ROOT_BUSY_MESSAGES = 32;
 /** A new neighbour hears of messages of this age, milliseconds, and of so many at most. */
 const RECENT_MS = 30_000;
 const MAX_RECENT = 512;
@@ -104,12 +53,6 @@ interface Neighbour {
   reannouncedAt: number;
 }
 
-interface Root {
-  readonly origin: number;
-  /** When it sent last. */
-  readonly at: number;
-}
-
 /** The machine of one node. Pure: events and time in, effects out. */
 export class Plumtree {
   readonly #origin: number;
@@ -119,33 +62,27 @@ export class Plumtree {
   readonly #neighbours = new Map<NodeName, Neighbour>();
   /** Who pushed the last message of each tree to us. */
   readonly #parents: (NodeName | undefined)[] = new Array(TREES).fill(undefined);
-  readonly #roots: (Root | undefined)[] = new Array(TREES).fill(undefined);
   /** Trees of which no message was seen yet. */
   #unused = ALL_TREES;
-  /** When the last message of each tree was seen. */
-  readonly #usedAt: number[] = new Array(TREES).fill(-Infinity);
 
   readonly #seen = new SeenIds();
   readonly #cache = new MessageCache();
   readonly #missing = new MissingTable();
   readonly #treeWait = new Rto(...TREE_WAIT_MS);
+  readonly #roots: Roots;
   #lastSeq = 0;
   #announceAt = Infinity;
-  #rootAt = Infinity;
-  #shapedAt = -Infinity;
-  #rootRounds = 0;
-  /** Messages of others since we shaped our tree as its root. */
-  #foreign = 0;
 
   /** `origin`: 48-bit number of this life of this node, see `originOf`. */
   constructor(origin: number, random: Random) {
     this.#origin = origin;
     this.#random = random;
+    this.#roots = new Roots(origin);
   }
 
   /** The time at which a `tick` is due; `Infinity` when nothing is. */
   get wakeAt(): number {
-    return Math.min(this.#announceAt, this.#rootAt, this.#missing.nextAt);
+    return Math.min(this.#announceAt, this.#roots.wakeAt, this.#missing.nextAt);
   }
 
   /** Sizes of all that can grow, for gauges and tests. */
@@ -202,10 +139,7 @@ export class Plumtree {
 
   #publish(topic: string, payload: Bytes, now: number): void {
     const seq = ++this.#lastSeq;
-    const tree = treeOf(this.#origin);
-    const quiet = now - (this.#usedAt[tree] as number) >= QUIET_MS;
-    const shaping = quiet || (this.#isRoot(now) && now - this.#shapedAt >= SHAPING_MS);
-    if (shaping) this.#shapedAt = now;
+    const shaping = this.#roots.mayShape(now);
     const gossip = { origin: this.#origin, seq, shaping, hops: 0, topic, payload };
     this.#seen.add(gossip);
     this.#keep(keyOf(gossip), gossip, undefined, undefined, now);
@@ -246,8 +180,7 @@ export class Plumtree {
   ): void {
     const tree = treeOf(gossip.origin);
     this.#unused &= ~(1 << tree);
-    this.#usedAt[tree] = now;
-    this.#followRoot(tree, gossip, now);
+    this.#roots.saw(gossip, now);
     this.#cache.add(key, { gossip, from, rescued: false, at: now, grafts: 0 });
     const peers = this.#eager(1 << tree, from);
     if (peers.length > 0) this.#out.push({ type: "push", peers, gossip });
@@ -371,7 +304,7 @@ export class Plumtree {
   // ---- time
 
   #tick(now: number): void {
-    if (this.#rootAt <= now) this.#sendAsRoot(now);
+    if (this.#roots.takeDue(now)) this.#publish("", EMPTY, now);
     if (this.#announceAt <= now) {
       this.#announceAt = Infinity;
       for (const neighbour of this.#neighbours.values()) this.#flush(neighbour);
@@ -526,59 +459,18 @@ export class Plumtree {
 
   // ---- optimisation
 
-  /** The root of a tree is the sender with the lowest number among those who still send. */
-  #followRoot(tree: number, { origin }: Gossip, now: number): void {
-    const root = this.#roots[tree];
-    if (root === undefined || origin <= root.origin || now - root.at > ROOT_SILENCE_MS) {
-      if (root?.origin !== origin) this.#rootRounds = 0;
-      this.#roots[tree] = { origin, at: now };
-      return;
-    }
-    // Others use the tree that we are the root of.
-    if (root.origin === this.#origin) this.#planAsRoot(now, 1);
-  }
-
-  #planAsRoot(now: number, foreign: number): void {
-    this.#foreign += foreign;
-    if (this.#foreign === 0 && this.#rootRounds >= ROOT_ROUNDS) return;
-    const pause = this.#rootRounds < ROOT_ROUNDS
-      ? ROOT_ROUND_MS
-      : this.#foreign < ROOT_BUSY_MESSAGES
-      ? ROOT_PAUSE_MS
-      : ROOT_BUSY_PAUSE_MS;
-    this.#rootAt = Math.min(this.#rootAt, Math.max(now, this.#shapedAt + pause));
-  }
-
-  #isRoot(now: number): boolean {
-    const root = this.#roots[treeOf(this.#origin)];
-    return root === undefined || this.#origin <= root.origin || now - root.at > ROOT_SILENCE_MS;
-  }
-
-  /**
-   * Departure: a tree of many senders is shaped by one of them. While others use the tree, its root
-   * sends an empty message now and then.
-   */
-  #sendAsRoot(now: number): void {
-    this.#rootAt = Infinity;
-    if (!this.#isRoot(now)) return;
-    this.#rootRounds++;
-    this.#foreign = 0;
-    this.#publish("", EMPTY, now);
-    this.#planAsRoot(now, 0);
-  }
-
   /**
    * An announcer that is nearer to the root than whoever pushed the same message to us takes its
-   * place (paper §3.8). Departure: only the latest message of the tree's root may change the tree.
+   * place (paper §3.8). Departure: only the latest shaping message of the tree's root may change the tree.
    * All changes that one message causes lead to nodes that had it in fewer hops, so they cannot
    * close a cycle; and the tree comes to rest.
    */
   #optimise(neighbour: Neighbour, tree: number, entry: Announcement): void {
+    if (!this.#roots.isLatestShape(entry)) return;
     const cached: Cached | undefined = this.#cache.get(keyOf(entry));
     if (cached?.from === undefined || cached.from === neighbour.name) return;
     const hops = entry.hops + 1;
-    if (!cached.gossip.shaping || cached.gossip.hops <= hops) return;
-    if (this.#roots[tree]?.origin !== entry.origin) return;
+    if (cached.gossip.hops <= hops) return;
     this.#count("optimised");
     const parent = this.#neighbours.get(cached.from);
     cached.from = neighbour.name;

@@ -12,7 +12,7 @@ import {
 import type { Control, Gossip, MessageId } from "../../src/broadcast/messages.ts";
 import { MAX_MISSING, MAX_MISSING_BY_PEER } from "../../src/broadcast/missing.ts";
 import { Plumtree } from "../../src/broadcast/plumtree.ts";
-import type { PlumtreeEffect, PlumtreeEvent } from "../../src/broadcast/plumtree.ts";
+import type { PlumtreeEffect, PlumtreeEvent } from "../../src/broadcast/events.ts";
 import { describe, test } from "../harness.ts";
 import { arbitraryControl, arbitraryGossip } from "./arbitrary.ts";
 

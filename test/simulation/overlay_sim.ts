@@ -11,7 +11,7 @@ import type { Random } from "../../src/base/random.ts";
 import { keyOf } from "../../src/broadcast/message_cache.ts";
 import type { Control, Gossip } from "../../src/broadcast/messages.ts";
 import { Plumtree } from "../../src/broadcast/plumtree.ts";
-import type { PlumtreeEffect, PlumtreeEvent } from "../../src/broadcast/plumtree.ts";
+import type { PlumtreeEffect, PlumtreeEvent } from "../../src/broadcast/events.ts";
 import type { LinkDownReason } from "../../src/link/ports.ts";
 import { HyParView } from "../../src/membership/hyparview.ts";
 import type { HyParViewEffect, HyParViewEvent } from "../../src/membership/events.ts";
