@@ -230,7 +230,7 @@ function inCopy<T>(body: (copy: Copy) => Promise<T>): () => Promise<T> {
         ...manifest,
         dependencies: {},
         peerDependencies: {},
-        devDependencies: { typescript: "*" },
+        devDependencies: { "fast-check": "*", typescript: "*" },
       };
       copy.plant("package.json", `${JSON.stringify(bare, null, 2)}\n`);
       copy.plant("test/harness.ts", readFileSync(join(root, "test/harness.ts"), "utf8"));
