@@ -32,6 +32,8 @@ export interface Hello {
   /** The node has no disk: its key lives as long as it does. */
   readonly ephemeral: boolean;
   readonly addresses: readonly string[];
+  /** The client's: the nonce that began the link which this one takes over from; else empty. */
+  readonly replaces: Bytes;
   readonly features: Features;
 }
 
@@ -53,6 +55,7 @@ const helloSchema = v.strictTuple([
     v.array(v.pipe(v.string(), v.check((text) => isAddress(text)))),
     v.maxLength(MAX_ADDRESSES),
   ),
+  v.union([bytes(0), bytes(32)]),
   v.pipe(
     v.array(v.strictTuple([v.pipe(v.string(), v.maxLength(64)), count])),
     v.maxLength(16),
@@ -71,6 +74,7 @@ export function encodeHello(hello: Hello): Bytes {
     hello.nonce,
     hello.ephemeral,
     hello.addresses,
+    hello.replaces,
     Object.entries(hello.features).sort(([a], [b]) => (a < b ? -1 : 1)),
   ]) as Bytes;
 }
@@ -92,8 +96,19 @@ export function decodeHello(body: Uint8Array): Hello {
   }
   const parsed = v.safeParse(helloSchema, raw);
   if (!parsed.success) throw malformed("HELLO has fields that are not allowed");
-  const [version, mode, cluster, name, epoch, key, nonce, ephemeral, addresses, features] =
-    parsed.output;
+  const [
+    version,
+    mode,
+    cluster,
+    name,
+    epoch,
+    key,
+    nonce,
+    ephemeral,
+    addresses,
+    replaces,
+    features,
+  ] = parsed.output;
   return {
     version,
     mode,
@@ -104,6 +119,7 @@ export function decodeHello(body: Uint8Array): Hello {
     nonce: new Uint8Array(nonce),
     ephemeral,
     addresses,
+    replaces: new Uint8Array(replaces),
     features: Object.fromEntries(features),
   };
 }

@@ -26,12 +26,24 @@ import {
   MAX_UNAUTHENTICATED_PER_ADDRESS,
 } from "./options.ts";
 
+/** Whom to dial, and how; all may be left out. */
+export interface DialRequest {
+  /** Whom we expect. */
+  readonly publicKey?: Uint8Array;
+  /** The link that the new connection takes over from, by its `id`. */
+  readonly replaces?: Bytes;
+  /** Leave from a port of its own, not the listener's: a new path through the network. */
+  readonly isNewPath?: boolean;
+}
+
 /** A connection whose peer has proved who it is; its control pipe is paused. */
 export interface Authenticated {
   readonly connection: Connection;
   readonly control: FramedPipe;
   readonly peer: Hello;
   readonly cookieOnly: boolean;
+  /** By this both ends name the connection. */
+  readonly id: Bytes;
   /** Pipes that came during the handshake; later ones are added until `onPipe` is set anew. */
   readonly earlyPipes: readonly Pipe[];
 }
@@ -57,12 +69,8 @@ export interface ConnectorOptions {
 export interface Connector {
   /** Binds an address. @throws TransportError */
   listen(address: string): Promise<Listener>;
-  /**
-   * Connects to whoever answers at `address`; `publicKey` is whom we expect.
-   *
-   * @throws TransportError, HandshakeError
-   */
-  dial(address: string, publicKey?: Uint8Array): Promise<Authenticated>;
+  /** Connects to whoever answers at `address`. @throws TransportError, HandshakeError */
+  dial(address: string, request?: DialRequest): Promise<Authenticated>;
   /** Whether the host says that nothing is bound at `address`. */
   probe(address: string, timeoutMs: number): Promise<"refused" | "unknown">;
   close(): Promise<void>;
@@ -103,7 +111,12 @@ export function createConnector(options: ConnectorOptions): Connector {
     );
   };
 
-  const authenticate = async (connection: Connection, pipe: Pipe, waiting: Pipe[] = []) => {
+  const authenticate = async (
+    connection: Connection,
+    pipe: Pipe,
+    waiting: Pipe[] = [],
+    replaces?: Bytes,
+  ) => {
     const control = new FramedPipe(pipe, IGNORE, {
       maxMessageBytes: options.maxMessageBytes,
       autoConsume: true,
@@ -114,7 +127,7 @@ export function createConnector(options: ConnectorOptions): Connector {
     };
     connection.onPipe = early;
     try {
-      const outcome = await runHandshake(connection, control, handshake);
+      const outcome = await runHandshake(connection, control, handshake, replaces);
       return { control, outcome, earlyPipes: waiting };
     } catch (error) {
       refused(connection, error);
@@ -181,15 +194,21 @@ export function createConnector(options: ConnectorOptions): Connector {
         done();
         if (outcome.type !== "established") return;
         meter.count("barrel_handshake_accepted_total", { role: "server" });
-        const { peer, cookieOnly } = outcome;
-        options.onAccepted({ connection, control, peer, cookieOnly, earlyPipes });
+        const { peer, cookieOnly, id } = outcome;
+        options.onAccepted({ connection, control, peer, cookieOnly, id, earlyPipes });
       }, done);
     };
   };
 
-  const dialOnce = async (address: string, certificate: Bytes | undefined) => {
+  const dialOnce = async (
+    address: string,
+    certificate: Bytes | undefined,
+    { replaces, isNewPath = false }: DialRequest,
+  ) => {
     const transport = transportOf(address);
-    const via = listeners.find((listener) => listener.address.startsWith(`${transport.scheme}:`));
+    const via = isNewPath
+      ? undefined
+      : listeners.find((listener) => listener.address.startsWith(`${transport.scheme}:`));
     const connection = await transport.dial(address, {
       ...connectionOptions(),
       timeoutMs: DIAL_TIMEOUT_MS,
@@ -200,7 +219,7 @@ export function createConnector(options: ConnectorOptions): Connector {
     connection.onPipe = (pipe) => early.push(pipe);
     try {
       const pipe = await connection.openPipe("bidirectional");
-      return { connection, ...await authenticate(connection, pipe, early) };
+      return { connection, ...await authenticate(connection, pipe, early, replaces) };
     } catch (error) {
       connection.close(CloseCode.HANDSHAKE, "internal");
       throw error;
@@ -217,16 +236,16 @@ export function createConnector(options: ConnectorOptions): Connector {
       listeners.push(listener);
       return listener;
     },
-    async dial(address, publicKey) {
-      let key = publicKey;
+    async dial(address, request = {}) {
+      let key = request.publicKey;
       // The second round is for transports that must know the key to bind the channel.
       for (let round = 0; round < 2; round++) {
         const certificate = key === undefined ? undefined : await certificateOf(key, crypto);
-        const { outcome, ...rest } = await dialOnce(address, certificate);
+        const { outcome, ...rest } = await dialOnce(address, certificate, request);
         const { peer } = outcome;
         if (outcome.type === "established") {
           meter.count("barrel_handshake_accepted_total", { role: "client" });
-          return { ...rest, peer, cookieOnly: outcome.cookieOnly };
+          return { ...rest, peer, cookieOnly: outcome.cookieOnly, id: outcome.id };
         }
         rest.connection.close(CloseCode.REDIAL, "redial");
         key = peer.publicKey;

@@ -26,6 +26,8 @@ const MAX_REASON_BYTES = 255;
 
 /** What a framed pipe reports. All calls come in the order of the bytes. */
 export interface FramedPipeHandler {
+  /** Bytes have come; called once a chunk, before its frames. */
+  onReceive?(): void;
   /** One frame or whole message; `body` belongs to the callee. A ProtocolError fails the pipe. */
   onFrame(type: number, body: Bytes): void;
   /** The peer ended its direction in order: everything it sent has been delivered. */
@@ -76,6 +78,8 @@ export class FramedPipe {
 
   #credit = CREDIT_WINDOW;
   #granted = CREDIT_WINDOW;
+  #bytesSent = 0;
+  #bytesReceived = 0;
   #unacknowledged = 0;
 
   // Small frames that wait for credit or room, then large messages in turn, then those that may
@@ -107,6 +111,20 @@ export class FramedPipe {
   /** Bytes of frames that have not been handed to the pipe. */
   get buffered(): number {
     return this.#queuedBytes + this.#writer.bytes;
+  }
+
+  /** Bytes handed to the pipe, and taken from it, since it was made. */
+  get bytesSent(): number {
+    return this.#bytesSent;
+  }
+
+  get bytesReceived(): number {
+    return this.#bytesReceived;
+  }
+
+  /** Whether frames wait for credit of the peer or for room in the transport. */
+  get isCongested(): boolean {
+    return this.#blocked || this.#queuedBytes > 0;
   }
 
   /** Whether END has been handed to the pipe: all that was sent is on its way. */
@@ -152,7 +170,7 @@ export class FramedPipe {
     const offset = writeVarint(body, 0, code);
     const { written } = new TextEncoder().encodeInto(text, body.subarray(offset));
     this.#writer.write(FrameType.ABORT, body.subarray(0, offset + written), EMPTY);
-    for (const buffer of this.#writer.take()) this.pipe.write(buffer);
+    this.#writeOut();
     this.#dead = true;
     this.#queuedBytes = 0;
     this.pipe.end();
@@ -227,19 +245,24 @@ export class FramedPipe {
     while (!this.#dead && !this.#blocked) {
       this.#pack();
       if (this.#writer.bytes === 0) break;
-      for (const buffer of this.#writer.take()) {
-        if (!this.pipe.write(buffer)) this.#blocked = true;
-      }
+      this.#writeOut();
     }
     if (this.#dead) return;
     if (this.#ending && !this.#endSent && this.buffered === 0) this.#sendEnd();
     this.handler.onDrain();
   }
 
+  #writeOut(): void {
+    for (const buffer of this.#writer.take()) {
+      this.#bytesSent += buffer.length;
+      if (!this.pipe.write(buffer)) this.#blocked = true;
+    }
+  }
+
   #sendEnd(): void {
     this.#endSent = true;
     this.#writer.write(FrameType.END, EMPTY, EMPTY);
-    for (const buffer of this.#writer.take()) this.pipe.write(buffer);
+    this.#writeOut();
     this.pipe.end();
   }
 
@@ -302,6 +325,8 @@ export class FramedPipe {
 
   #receive(chunk: Bytes): void {
     if (this.#dead || this.#finished) return;
+    this.#bytesReceived += chunk.length;
+    this.handler.onReceive?.();
     this.#reader.push(chunk);
     this.#deliver();
   }

@@ -15,6 +15,8 @@ import { CloseCode } from "./close_codes.ts";
 import type { FramedPipe } from "./framed_pipe.ts";
 import type { PeerIdentity } from "./ports.ts";
 
+const NOTHING = new Uint8Array(0);
+
 /** What every handshake of a node needs. */
 export interface HandshakeContext {
   readonly self: () => PeerIdentity;
@@ -35,22 +37,31 @@ export interface HandshakeContext {
 
 /** How a handshake ended well. */
 export type HandshakeOutcome =
-  | { readonly type: "established"; readonly peer: Hello; readonly cookieOnly: boolean }
+  | {
+    readonly type: "established";
+    readonly peer: Hello;
+    readonly cookieOnly: boolean;
+    /** The client's nonce: by it both ends name this connection. */
+    readonly id: Bytes;
+  }
   | { readonly type: "redial"; readonly peer: Hello };
 
 /**
  * Runs the handshake over the first pipe of `connection`. Afterwards the pipe is paused, so that
  * whoever takes it over misses nothing.
  *
+ * @param replaces the link that this connection takes over from, by its `id`
  * @throws HandshakeError with the refusal's name; its `cause` is `{ by, peer }`
  */
 export function runHandshake(
   connection: Connection,
   pipe: FramedPipe,
   context: HandshakeContext,
+  replaces: Bytes = NOTHING,
 ): Promise<HandshakeOutcome> {
   return new Promise((resolve, reject) => {
     const self = context.self();
+    const nonce = context.nonce();
     const machine = new Handshake({
       role: connection.role,
       hello: {
@@ -60,9 +71,10 @@ export function runHandshake(
         name: self.name,
         epoch: self.epoch,
         publicKey: self.publicKey,
-        nonce: context.nonce(),
+        nonce,
         ephemeral: context.ephemeral,
         addresses: self.addresses,
+        replaces,
         features: context.features,
       },
       channelBinding: connection.channelBinding,
@@ -122,7 +134,10 @@ export function runHandshake(
           );
         case "checkTrust":
           return feed({ type: "trust", verdict: context.checkTrust(effect.peer) });
-        case "established":
+        case "established": {
+          const id = connection.role === "client" ? nonce : effect.peer.nonce;
+          return finish(() => resolve({ ...effect, id }));
+        }
         case "redial":
           return finish(() => resolve(effect));
         case "refused":
@@ -162,7 +177,6 @@ export function runHandshake(
 
 /** The end of a pipe and the end of its connection are told this close together, milliseconds. */
 const TOLD_WITHIN_MS = 100;
-const NOTHING = new Uint8Array(0);
 
 function describe(
   connection: Connection,

@@ -14,8 +14,11 @@ import type { LinkDownReason, PeerIdentity } from "./ports.ts";
 const DATA_PIPE = 1;
 /** Data pipes that a peer may open; its number is its own choice. */
 const MAX_DATA_PIPES = 64;
-/** How long a goodbye may take, milliseconds. */
-const GOODBYE_MS = 3_000;
+/** How long a goodbye goes on while no byte moves, and in all, milliseconds. */
+const GOODBYE_QUIET_MS = 3_000;
+const GOODBYE_MAX_MS = 30_000;
+/** How long the first measurement of the round trip may take, milliseconds. */
+const FIRST_PING_MS = 10_000;
 /** Pings that may wait for an answer. */
 const MAX_PINGS = 16;
 
@@ -44,6 +47,10 @@ export interface LinkOptions {
   /** Pipes that the peer has opened already. */
   readonly earlyPipes: readonly Pipe[];
   readonly peer: PeerIdentity;
+  /** By this both ends name the connection. */
+  readonly id: Bytes;
+  /** The link that its dialler meant it to take over from, by its `id`; empty for none. */
+  readonly replaces: Bytes;
   readonly owner: LinkOwner;
   readonly clock: Clock;
   /** How many data pipes to open; the client decides. */
@@ -55,8 +62,12 @@ export interface LinkOptions {
 export class Link {
   readonly peer: PeerIdentity;
   readonly connection: Connection;
-  /** Frames received and sent for rooms above: tells whether it is in use, without a clock. */
-  activity = 0;
+  /** By this both ends name the connection. */
+  readonly id: Bytes;
+  /** The `id` of the link that it takes over from; empty for none. */
+  readonly replaces: Bytes;
+  /** When a frame for a room above was sent or received last, on the node's clock. */
+  usedAt: number;
   /** Whether a signal of an actor has ever crossed it: only the reaper closes such a link. */
   isUsedByActors = false;
   /** Frames received in all, answers to pings among them: unchanged means that the peer is silent. */
@@ -72,12 +83,16 @@ export class Link {
   #reason: LinkDownReason | undefined;
   #isDown = false;
 
+  #latestRttMs: number | undefined;
+  #smoothedRttMs: number | undefined;
+
   #goodbye: GoodbyeReason | undefined;
   #goodbyeTimer: Timer | undefined;
   #peerSaidGoodbye = false;
   #endsSeen = 0;
   #ackSent = false;
   #ackReceived = false;
+  #isDrained = false;
 
   readonly #pings = new Map<number, { at: number; resolve: (rttMs: number) => void }>();
   #nextPing = 1;
@@ -87,6 +102,9 @@ export class Link {
     this.#owner = options.owner;
     this.peer = options.peer;
     this.connection = options.connection;
+    this.id = options.id;
+    this.replaces = options.replaces;
+    this.usedAt = options.clock.now();
     this.#control = options.control;
     this.#control.handler = this.#handlerOf(
       this.#control,
@@ -94,6 +112,8 @@ export class Link {
     );
     void this.connection.closed.then((info) => {
       const isGoodbye = info.by === "peer" && info.code === CloseCode.GOODBYE;
+      // Whoever closes so has seen our acknowledgement, and has sent its own.
+      if (isGoodbye) this.#isDrained = true;
       this.#down(isGoodbye ? this.#endReason() : "lost");
     });
   }
@@ -113,6 +133,35 @@ export class Link {
     return this.#isReady && !this.#isDown && this.#goodbye === undefined;
   }
 
+  /** Which end of it we are. */
+  get role(): "client" | "server" {
+    return this.connection.role;
+  }
+
+  /** Whether it ended with everything delivered that either end had sent. */
+  get isDrained(): boolean {
+    return this.#isDrained;
+  }
+
+  /** Round trips over the control pipe, milliseconds; smoothed as RFC 6298 §2 does. */
+  get rtt(): { latestMs: number | undefined; smoothedMs: number | undefined } {
+    return { latestMs: this.#latestRttMs, smoothedMs: this.#smoothedRttMs };
+  }
+
+  /** Bytes of all pipes. */
+  get bytesSent(): number {
+    return this.#sum((pipe) => pipe.bytesSent);
+  }
+
+  get bytesReceived(): number {
+    return this.#sum((pipe) => pipe.bytesReceived);
+  }
+
+  /** Whether a pipe waits for the peer's credit or for the transport. */
+  get isCongested(): boolean {
+    return this.#control.isCongested || this.#data.some((pipe) => pipe?.isCongested);
+  }
+
   /** Bytes that wait on all pipes. */
   get buffered(): number {
     let bytes = this.#control.buffered;
@@ -122,13 +171,12 @@ export class Link {
 
   /** Sends on the control pipe. */
   sendControl(type: number, body: Uint8Array): void {
-    this.activity++;
+    this.#touch();
     this.#control.send(type, type, body, EMPTY);
   }
 
   /** Sends on the data pipe of `key`; frames with one key stay in order. Copies both parts. */
   sendData(key: number, type: number, head: Uint8Array, payload: Uint8Array): void {
-    this.activity++;
     (this.#data[key % this.#data.length] as FramedPipe).send(key, type, head, payload);
   }
 
@@ -167,13 +215,38 @@ export class Link {
   close(reason: GoodbyeReason): void {
     if (this.#goodbye !== undefined || this.#isDown) return;
     this.#goodbye = reason;
-    this.#goodbyeTimer = this.#options.clock.after(GOODBYE_MS, () => {
-      this.connection.close(CloseCode.GOODBYE_TIMEOUT, "goodbye timed out");
-      this.#down(this.#endReason());
-    });
+    this.#watchGoodbye(this.#moved(), this.#options.clock.now() + GOODBYE_MAX_MS);
     this.#control.send(0, FrameType.GOODBYE, utf8(reason), EMPTY);
     for (const pipe of this.#data) pipe?.end();
     this.#finishGoodbye();
+  }
+
+  // Gives up when nothing moves any more: what is large may take its time.
+  #watchGoodbye(moved: number, end: number): void {
+    const { clock } = this.#options;
+    this.#goodbyeTimer = clock.after(GOODBYE_QUIET_MS, () => {
+      const now = this.#moved();
+      if (now !== moved && clock.now() < end) return this.#watchGoodbye(now, end);
+      this.connection.close(CloseCode.GOODBYE_TIMEOUT, "goodbye timed out");
+      this.#down(this.#endReason());
+    });
+  }
+
+  // Bytes on data pipes, either way: pings alone are no progress.
+  #moved(): number {
+    let bytes = 0;
+    for (const pipe of this.#data) bytes += (pipe?.bytesSent ?? 0) + (pipe?.bytesReceived ?? 0);
+    return bytes;
+  }
+
+  #sum(of: (pipe: FramedPipe) => number): number {
+    let total = of(this.#control);
+    for (const pipe of this.#data) total += pipe === undefined ? 0 : of(pipe);
+    return total;
+  }
+
+  #touch(): void {
+    this.usedAt = this.#options.clock.now();
   }
 
   /** Ends it at once: it broke the protocol, is replaced, or does not take what is sent. */
@@ -199,14 +272,23 @@ export class Link {
     pipe: FramedPipe,
     onFrame: (type: number, body: Bytes) => void,
   ): FramedPipeHandler {
+    const isData = pipe !== this.#control;
+    // Data pipes tell once a chunk and once a write, so that messages need no look at the clock.
+    const touch = () => {
+      if (isData) this.#touch();
+    };
     return {
       onFrame,
+      onReceive: touch,
       onEnd: () => {
-        if (pipe !== this.#control) this.#pipeEnded();
+        if (isData) this.#pipeEnded();
       },
       onAbort: (_code, reason) => this.fail(new ProtocolError("aborted", reason)),
       onFailure: (error) => this.fail(error),
-      onDrain: () => this.#owner.onDrain(this),
+      onDrain: () => {
+        touch();
+        this.#owner.onDrain(this);
+      },
     };
   }
 
@@ -262,12 +344,12 @@ export class Link {
     if (this.#isDown) return;
     this.#isReady = true;
     this.#owner.onReady(this);
+    this.ping(FIRST_PING_MS).catch(() => {});
     this.#acknowledge();
   }
 
   #onData(type: number, body: Bytes): void {
     this.heard++;
-    this.activity++;
     this.#owner.onFrame(this, type, body);
   }
 
@@ -284,7 +366,7 @@ export class Link {
         this.#ackReceived = true;
         return this.#finishGoodbye();
       default:
-        this.activity++;
+        this.#touch();
         this.#owner.onFrame(this, type, body);
     }
   }
@@ -295,7 +377,12 @@ export class Link {
     // A late answer to a ping that was given up is no fault.
     if (ping === undefined) return;
     this.#pings.delete(id);
-    ping.resolve(this.#options.clock.now() - ping.at);
+    const rttMs = this.#options.clock.now() - ping.at;
+    this.#latestRttMs = rttMs;
+    this.#smoothedRttMs = this.#smoothedRttMs === undefined
+      ? rttMs
+      : this.#smoothedRttMs + (rttMs - this.#smoothedRttMs) / 8;
+    ping.resolve(rttMs);
   }
 
   #onGoodbye(body: Bytes): void {
@@ -326,6 +413,7 @@ export class Link {
     // One turn, so that the acknowledgement leaves before the connection does; should it be lost,
     // the close code says the same.
     const reason = this.#endReason();
+    this.#isDrained = true;
     this.#options.clock.nextTurn(() => {
       this.connection.close(CloseCode.GOODBYE, reason);
       this.#down(reason);

@@ -21,6 +21,12 @@ export const LINK_DEFAULTS: LinkSettings = Object.freeze({
   maxBufferedBytes: 64 << 20,
 });
 
+/** How to reach one peer, where that is known better than by its own word. */
+export interface ConnectOptions {
+  /** Dialled instead of the addresses that the peer tells. */
+  readonly address?: string;
+}
+
 /** Connections that may be authenticating at once, in all and from one address. */
 export const MAX_UNAUTHENTICATED = 256;
 export const MAX_UNAUTHENTICATED_PER_ADDRESS = 64;

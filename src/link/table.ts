@@ -1,4 +1,4 @@
-import { compareBytes, concat, equalBytes } from "../base/bytes.ts";
+import { concat } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import {
@@ -10,15 +10,20 @@ import {
 } from "../base/errors.ts";
 import { logOnce } from "../base/logger.ts";
 import type { Logger } from "../base/logger.ts";
-import { Ring } from "../base/ring.ts";
 import type { Meter } from "../metrics/meter.ts";
 import type { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import { isSameLife, judgeArrival } from "./arrival.ts";
 import { CloseCode } from "./close_codes.ts";
-import type { Authenticated } from "./connector.ts";
+import type { Authenticated, DialRequest } from "./connector.ts";
 import { Link } from "./link.ts";
 import type { GoodbyeReason, LinkOwner } from "./link.ts";
-import type { LinkSettings } from "./options.ts";
+import { linkInfo, linkStats } from "./link_info.ts";
+import type { LinkInfo, LinkStats } from "./link_info.ts";
+import { moveLink } from "./migration.ts";
+import type { ConnectOptions, LinkSettings } from "./options.ts";
+import { Outbox } from "./outbox.ts";
+import type { QueuedFrame } from "./outbox.ts";
 import type {
   Channel,
   LinkDownReason,
@@ -28,6 +33,7 @@ import type {
   SignalPort,
 } from "./ports.ts";
 
+const NOTHING = new Uint8Array(0);
 /** Frame types below this ride the control pipe. */
 const FIRST_DATA_TYPE = 0x30;
 /** Frame types from here on are signals of actors. */
@@ -42,7 +48,7 @@ export interface LinkTableOptions {
   readonly logger: Logger;
   readonly meter: Meter;
   /** Makes an authenticated connection; injected, so that this table never sees a transport. */
-  readonly dial: (address: string, publicKey?: Uint8Array) => Promise<Authenticated>;
+  readonly dial: (address: string, request?: DialRequest) => Promise<Authenticated>;
   /** Where a node can be reached, best first, and its key where it is known. */
   readonly resolve: (
     name: NodeName,
@@ -53,18 +59,6 @@ export interface LinkTableOptions {
   readonly isNeeded: (name: NodeName) => boolean;
 }
 
-/** A row of `node.links.list()`. */
-export interface LinkInfo {
-  readonly node: NodeName;
-  /** The URL scheme of the connection. */
-  readonly transport: string;
-  readonly address: string;
-  /** Round trip, milliseconds; `undefined` where the stack does not say. */
-  readonly rttMs: number | undefined;
-  /** Bytes that wait to be sent. */
-  readonly bufferedBytes: number;
-}
-
 /** The table of links: one per peer, opened on demand. */
 export interface LinkTable extends Links {
   readonly signals: SignalPort;
@@ -72,6 +66,18 @@ export interface LinkTable extends Links {
   accept(authenticated: Authenticated): void;
   /** The live links. */
   list(): LinkInfo[];
+  /** What is known of the link to `name`; `undefined` without one. */
+  stats(name: NodeName): LinkStats | undefined;
+  /** From now on dials to `name` follow these; `undefined` forgets them. */
+  setConnectOptions(name: NodeName, connectOptions: ConnectOptions | undefined): void;
+  /**
+   * Moves the link to `name` to a new local path: the live connection where its stack can, else by
+   * a new connection that takes over behind what was sent on the old one. Nobody is told that a
+   * link went.
+   *
+   * @throws TransportError `not_connected`, `timeout`, or what the dial threw
+   */
+  migrate(name: NodeName, timeoutMs: number): Promise<void>;
   /** The round trip over the control pipe. @throws TimeoutError, ClosedError without a link */
   ping(name: NodeName, timeoutMs: number): Promise<number>;
   /** How many frames have come over the link to `name`: unchanged means silence. */
@@ -84,29 +90,24 @@ export interface LinkTable extends Links {
   close(): Promise<void>;
 }
 
-interface Queued {
-  readonly epoch: number;
-  readonly key: number;
-  readonly type: number;
-  readonly body: Bytes;
-}
-
 interface Entry {
   link: Link | undefined;
   dialing: Promise<PeerIdentity> | undefined;
-  /** The link that was replaced and still drains: nothing may overtake it. */
-  draining: Link | undefined;
-  readonly queue: Ring<Queued>;
-  queuedBytes: number;
+  /** Links that were replaced and still drain: nothing may overtake what they carry. */
+  readonly draining: Set<Link>;
+  /** A link that waits until it is known whether the one that is in use still lives. */
+  challenger: Link | undefined;
+  readonly outbox: Outbox;
   holds: number;
-  /** Activity at the last sweep, and since when it has not changed. */
-  seen: number;
-  quietSince: number;
-  drained: { promise: Promise<void>; resolve: () => void } | undefined;
+  drained: PromiseWithResolvers<void> | undefined;
   /** A link that went because another takes over, which is not here yet. */
   handover: { readonly peer: PeerIdentity; readonly timer: Timer } | undefined;
+  connectOptions: ConnectOptions | undefined;
+  migrating: Promise<void> | undefined;
 }
 
+/** How long the link in use has to show that it lives when the peer dials anew, milliseconds. */
+const CHALLENGE_MS = 1_500;
 /** How long a link may be gone for its successor before that is told, milliseconds. */
 const HANDOVER_MS = 2_000;
 
@@ -128,14 +129,14 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       entry = {
         link: undefined,
         dialing: undefined,
-        draining: undefined,
-        queue: new Ring(),
-        queuedBytes: 0,
+        draining: new Set(),
+        challenger: undefined,
+        outbox: new Outbox(),
         holds: 0,
-        seen: 0,
-        quietSince: clock.now(),
         drained: undefined,
         handover: undefined,
+        connectOptions: undefined,
+        migrating: undefined,
       };
       entries.set(name, entry);
     }
@@ -151,14 +152,17 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const ownPending = (name: NodeName) =>
     [...pending].find(({ peer, connection }) => peer.name === name && connection.role === "client");
 
+  const live = () => [...entries.values()].flatMap(({ link }) => link ?? []);
+
   const tidy = (name: NodeName, entry: Entry) => {
-    const isIdle = !entry.link && !entry.dialing && !entry.draining && entry.holds === 0 &&
-      entry.queue.length === 0 && !entry.drained && !entry.handover;
+    const isIdle = !entry.link && !entry.dialing && entry.draining.size === 0 &&
+      !entry.challenger && entry.holds === 0 && entry.outbox.isEmpty && !entry.drained &&
+      !entry.handover && !entry.connectOptions && !entry.migrating;
     if (isIdle) entries.delete(name);
   };
 
   const emit = (event: LinkEvent) => {
-    meter.gauge("barrel_links", [...entries.values()].filter((entry) => entry.link).length);
+    meter.gauge("barrel_links", live().length);
     for (const listener of [...listeners]) listener(event);
   };
 
@@ -200,9 +204,12 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     },
   };
 
-  const begin = (authenticated: Authenticated) => {
-    const { connection, control, earlyPipes, peer } = authenticated;
+  // The client's HELLO says what its connection replaces: ours is known to the caller alone.
+  const begin = (authenticated: Authenticated, replaces: Bytes) => {
+    const { connection, control, earlyPipes, peer, id } = authenticated;
     const link = new Link({
+      id,
+      replaces,
       connection,
       control,
       earlyPipes,
@@ -221,34 +228,54 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     return link;
   };
 
-  // A second link to one peer: a new life or a new connection replaces the old at once; of two
-  // that both ends opened at the same time the one dialled by the smaller key stays, and the other
-  // drains, so that nothing is lost or reordered.
   const adopt = (link: Link) => {
-    const { name } = link.peer;
-    const entry = entryOf(name);
+    const entry = entryOf(link.peer.name);
     const old = entry.link;
     if (isClosed) return link.close("left");
     if (old === undefined) return install(entry, link);
-    if (link.peer.epoch < old.peer.epoch) return link.abort("replaced", "an older life");
-    const isSame = isSameLife(link.peer, old.peer);
-    if (!isSame || link.connection.role === old.connection.role) {
-      entry.link = undefined;
-      old.abort("replaced", isSame ? "a newer connection" : "a newer life");
-      emit({ type: "linkDown", peer: old.peer, reason: isSame ? "lost" : "replaced" });
-      return install(entry, link);
+    const arrival = judgeArrival(old, link, self.publicKey);
+    switch (arrival) {
+      case "staleLife":
+        return link.abort("replaced", "an older life");
+      case "newLife":
+      case "reconnect":
+        return supersede(entry, link, arrival === "newLife" ? "replaced" : "lost");
+      case "takeOver":
+        entry.link = link;
+        entry.draining.add(old);
+        return old.close("replaced");
+      case "yield":
+        return challenge(entry, link);
     }
-    const weDialSmaller = compareBytes(self.publicKey, link.peer.publicKey) < 0;
-    const isWinner = (link.connection.role === "client") === weDialSmaller;
-    if (!isWinner) return link.close("replaced");
-    entry.link = link;
-    entry.draining = old;
-    old.close("replaced");
+  };
+
+  // The old link is of no use any more: what waited on it is lost, and its users are told.
+  const supersede = (entry: Entry, link: Link, reason: "lost" | "replaced") => {
+    const old = entry.link as Link;
+    entry.link = undefined;
+    old.abort("replaced", reason === "lost" ? "a newer connection" : "a newer life");
+    emit({ type: "linkDown", peer: old.peer, reason });
+    install(entry, link);
+  };
+
+  // The peer may have lost the link that would stay, without our knowing: it has to answer first.
+  const challenge = (entry: Entry, link: Link) => {
+    const old = entry.link as Link;
+    const { heard } = old;
+    entry.challenger?.close("replaced");
+    entry.challenger = link;
+    const settle = (isAlive: boolean) => {
+      if (entry.challenger !== link) return;
+      entry.challenger = undefined;
+      if (entry.link !== old) return adopt(link);
+      if (isAlive) link.close("replaced");
+      else supersede(entry, link, "lost");
+    };
+    old.ping(CHALLENGE_MS).then(() => settle(true), () => settle(old.heard > heard));
   };
 
   const install = (entry: Entry, link: Link) => {
     entry.link = link;
-    entry.quietSince = clock.now();
     const { handover } = entry;
     const isSuccessor = handover !== undefined && isSameLife(handover.peer, link.peer);
     if (!isSuccessor) endHandover(entry, "lost");
@@ -270,8 +297,13 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     const { name } = link.peer;
     const entry = entries.get(name);
     if (entry === undefined) return;
-    if (entry.draining === link) {
-      entry.draining = undefined;
+    if (entry.challenger === link) entry.challenger = undefined;
+    if (entry.draining.delete(link)) {
+      // What it still carried is lost: those who rely on it hear of it, as if it had not drained.
+      if (!link.isDrained && entry.link !== undefined) {
+        emit({ type: "linkDown", peer: link.peer, reason: "lost" });
+        emit({ type: "linkUp", peer: entry.link.peer });
+      }
       flush(name, entry);
     } else if (entry.link === link) {
       entry.link = undefined;
@@ -289,19 +321,20 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
         });
         entry.handover = { peer: link.peer, timer };
       } else emit({ type: "linkDown", peer: link.peer, reason });
+      const { challenger } = entry;
+      entry.challenger = undefined;
+      if (challenger !== undefined) adopt(challenger);
     }
-    if (entry.queue.length > 0 && !entry.link && !isPending(name)) startDial(name, entry);
+    if (!entry.outbox.isEmpty && !entry.link && !isPending(name)) startDial(name, entry);
     tidy(name, entry);
-    if (pending.size === 0 && ![...entries.values()].some((one) => one.link ?? one.draining)) {
-      whenEmpty?.();
-    }
+    if (pending.size > 0) return;
+    if (![...entries.values()].some((one) => one.link ?? one.draining.size > 0)) whenEmpty?.();
   };
 
   const flush = (name: NodeName, entry: Entry) => {
     const { link } = entry;
-    if (link === undefined || entry.draining !== undefined) return;
-    for (let frame = entry.queue.shift(); frame !== undefined; frame = entry.queue.shift()) {
-      entry.queuedBytes -= frame.body.length;
+    if (link === undefined || entry.draining.size > 0) return;
+    for (let frame = entry.outbox.shift(); frame !== undefined; frame = entry.outbox.shift()) {
       if (frame.epoch !== 0 && frame.epoch !== link.peer.epoch) {
         undelivered(name, [frame], "another life of the node");
       } else if (frame.type < FIRST_DATA_TYPE) link.sendControl(frame.type, frame.body);
@@ -313,7 +346,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     releaseWriters(name, entry);
   };
 
-  const undelivered = (name: NodeName, frames: readonly Queued[], reason: string) => {
+  const undelivered = (name: NodeName, frames: readonly QueuedFrame[], reason: string) => {
     const epochs = new Set<number>();
     for (const frame of frames) {
       meter.count("barrel_undelivered_total", { reason: "no_link" });
@@ -323,10 +356,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     for (const epoch of epochs) signals.onUndelivered?.(name, epoch, reason);
   };
 
-  const dropQueue = (name: NodeName, entry: Entry, reason: string) => {
-    const frames: Queued[] = [];
-    for (let frame = entry.queue.shift(); frame; frame = entry.queue.shift()) frames.push(frame);
-    entry.queuedBytes = 0;
+  const dropOutbox = (name: NodeName, entry: Entry, reason: string) => {
+    const frames = entry.outbox.clear();
     releaseWriters(name, entry);
     if (frames.length > 0) undelivered(name, frames, reason);
   };
@@ -337,18 +368,19 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       entry.dialing = undefined;
     });
     entry.dialing.catch((error) => {
-      if (entry.link === undefined) dropQueue(name, entry, messageOf(error));
+      if (entry.link === undefined) dropOutbox(name, entry, messageOf(error));
       tidy(name, entry);
     });
   };
 
   const dialByName = async (name: NodeName): Promise<PeerIdentity> => {
     const { addresses, publicKey } = await options.resolve(name);
+    const chosen = entries.get(name)?.connectOptions?.address;
     let failure: unknown = new TransportError(
       "unreachable",
       `no address of ${name} is known; join a contact that knows it, or give one by discovery`,
     );
-    for (const address of addresses) {
+    for (const address of chosen === undefined ? addresses : [chosen]) {
       // The peer may have dialled us meanwhile.
       const live = entries.get(name)?.link;
       if (live !== undefined) return live.peer;
@@ -368,23 +400,68 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     name: NodeName | undefined,
     publicKey: Uint8Array | undefined,
   ): Promise<PeerIdentity> => {
-    const authenticated = await options.dial(address, publicKey);
+    const request = publicKey === undefined ? {} : { publicKey };
+    const authenticated = await options.dial(address, request);
     const { connection, peer } = authenticated;
-    if (name !== undefined && peer.name !== name) {
-      connection.close(CloseCode.GOODBYE, "another node");
-      throw new TransportError("unreachable", `${address} is ${peer.name}, not ${name}`);
-    }
+    expectPeer(authenticated, address, name);
     // Two dials of ours may have met: the first link stays, the second is never used.
     const live = entries.get(peer.name)?.link ?? ownPending(peer.name);
     if (live !== undefined && isSameLife(live.peer, peer)) {
       connection.close(CloseCode.REPLACED, "a link is there already");
       return entries.get(peer.name)?.link?.peer ?? await whenUp(live);
     }
+    return await takeUp(authenticated, NOTHING);
+  };
+
+  const expectPeer = (
+    { connection, peer }: Authenticated,
+    address: string,
+    name: NodeName | undefined,
+  ) => {
+    if (name === undefined || peer.name === name) return;
+    connection.close(CloseCode.GOODBYE, "another node");
+    throw new TransportError("unreachable", `${address} is ${peer.name}, not ${name}`);
+  };
+
+  const takeUp = async (authenticated: Authenticated, replaces: Bytes): Promise<PeerIdentity> => {
     await admit(authenticated);
-    const link = begin(authenticated);
+    const link = begin(authenticated, replaces);
     const up = whenUp(link);
     link.start();
     return await up;
+  };
+
+  const migrate = (name: NodeName, timeoutMs: number): Promise<void> => {
+    const entry = entries.get(name);
+    if (entry?.link === undefined) {
+      const text = `there is no link to ${name} to be moved`;
+      return Promise.reject(new TransportError("not_connected", text));
+    }
+    const { link } = entry;
+    entry.migrating ??= moveLink(link, {
+      clock,
+      dial: options.dial,
+      async addresses() {
+        const chosen = entry.connectOptions?.address;
+        if (chosen !== undefined) return [chosen];
+        const reached = link.role === "client" ? [link.connection.remoteAddress] : [];
+        return [...reached, ...(await options.resolve(name)).addresses];
+      },
+      async takeOver(authenticated, address, replaces) {
+        expectPeer(authenticated, address, name);
+        await takeUp(authenticated, replaces);
+      },
+    }, timeoutMs).then(
+      (way) => meter.count("barrel_migrations_total", { way }),
+      (error) => {
+        meter.count("barrel_migrations_total", { way: "failed" });
+        throw error;
+      },
+    ).finally(() => {
+      entry.migrating = undefined;
+      tidy(name, entry);
+    });
+    return entry.migrating;
   };
 
   const admit = async (authenticated: Authenticated) => {
@@ -411,16 +488,15 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
 
   const releaseWriters = (name: NodeName, entry: Entry) => {
     if (entry.drained === undefined) return;
-    const buffered = entry.queuedBytes + (entry.link?.buffered ?? 0);
+    const buffered = entry.outbox.bytes + (entry.link?.buffered ?? 0);
     if (buffered > settings.highWaterMark / 2) return;
     entry.drained.resolve();
     entry.drained = undefined;
     tidy(name, entry);
   };
 
-  const enqueue = (name: NodeName, entry: Entry, frame: Queued) => {
-    entry.queue.push(frame);
-    entry.queuedBytes += frame.body.length;
+  const enqueue = (name: NodeName, entry: Entry, frame: QueuedFrame) => {
+    entry.outbox.push(frame);
     if (entry.link === undefined && !isPending(name)) startDial(name, entry);
   };
 
@@ -436,7 +512,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     send(peer, epoch, streamKey, type, head, payload) {
       const entry = entryOf(peer);
       const { link } = entry;
-      if (link?.isOpen && entry.draining === undefined) {
+      if (link?.isOpen && entry.draining.size === 0) {
         if (epoch !== 0 && epoch !== link.peer.epoch) {
           return void signals.onUndelivered?.(peer, epoch, "another life of the node");
         }
@@ -445,9 +521,9 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
         link.sendData(streamKey, type, head, payload);
         return backPressure(entry, link.buffered);
       }
-      checkRoom(peer, entry.queuedBytes);
+      checkRoom(peer, entry.outbox.bytes);
       enqueue(peer, entry, { epoch, key: streamKey, type, body: concat([head, payload]) });
-      return backPressure(entry, entry.queuedBytes);
+      return backPressure(entry, entry.outbox.bytes);
     },
     connected: (peer) => entries.get(peer)?.link !== undefined || isPending(peer),
     hold: (peer) => void entryOf(peer).holds++,
@@ -474,14 +550,14 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       if (isClosed) return;
       const entry = entryOf(peer);
       const { link } = entry;
-      if (link?.isOpen && entry.draining === undefined) {
+      if (link?.isOpen && entry.draining.size === 0) {
         if (link.buffered > settings.maxBufferedBytes) {
           // A protocol cannot wait for one peer: it is the slow consumer who goes.
           return link.abort("overloaded", "does not take what is sent to it");
         }
         if (type < FIRST_DATA_TYPE) link.sendControl(type, body);
         else link.sendData(type, type, body, NOTHING);
-      } else if (entry.queuedBytes > settings.maxBufferedBytes) {
+      } else if (entry.outbox.bytes > settings.maxBufferedBytes) {
         undelivered(peer, [{ epoch: 0, key: type, type, body }], "too much is queued");
       } else {
         enqueue(peer, entry, { epoch: 0, key: type, type, body });
@@ -497,15 +573,9 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const sweep = () => {
     if (isClosed) return;
     const now = clock.now();
-    for (const [name, entry] of entries) {
-      const { link } = entry;
-      if (link === undefined) continue;
-      if (link.activity !== entry.seen || entry.holds > 0 || options.isNeeded(name)) {
-        entry.seen = link.activity;
-        entry.quietSince = now;
-      } else if (now - entry.quietSince >= settings.idleAfterMs) {
-        link.close("idle");
-      }
+    for (const [name, { link, holds }] of entries) {
+      if (link === undefined || holds > 0 || now - link.usedAt < settings.idleAfterMs) continue;
+      if (!options.isNeeded(name)) link.close("idle");
     }
     clock.after(settings.idleSweepMs, sweep);
   };
@@ -533,7 +603,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       channels.set(type, channel);
       return channel;
     },
-    peers: () => [...entries.values()].flatMap(({ link }) => (link ? [link.peer] : [])),
+    peers: () => live().map(({ peer }) => peer),
     peer: (name) => entries.get(name)?.link?.peer,
     async connect(name) {
       const entry = entryOf(name);
@@ -546,7 +616,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     disconnect: (name) => goodbye(name, "goodbye"),
     on,
     accept(authenticated) {
-      admit(authenticated).then(() => begin(authenticated).start(), (error) => {
+      const { replaces } = authenticated.peer;
+      admit(authenticated).then(() => begin(authenticated, replaces).start(), (error) => {
         once(
           `admit ${authenticated.peer.name}`,
           "warn",
@@ -554,18 +625,17 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
         );
       });
     },
-    list: () =>
-      [...entries.values()].flatMap(({ link }) => {
-        if (link === undefined) return [];
-        const address = link.connection.remoteAddress;
-        return [{
-          node: link.peer.name,
-          transport: address.slice(0, address.indexOf(":")),
-          address,
-          rttMs: link.connection.stats?.().rttMs,
-          bufferedBytes: link.buffered,
-        }];
-      }),
+    list: () => live().map((link) => linkInfo(link, clock.now())),
+    stats(name) {
+      const link = entries.get(name)?.link;
+      return link === undefined ? undefined : linkStats(link, clock.now());
+    },
+    setConnectOptions(name, connectOptions) {
+      const entry = entryOf(name);
+      entry.connectOptions = connectOptions;
+      tidy(name, entry);
+    },
+    migrate,
     async ping(name, timeoutMs) {
       const link = entries.get(name)?.link;
       if (link === undefined) throw new ClosedError(`there is no link to ${name}`);
@@ -581,8 +651,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     async close() {
       if (isClosed) return;
       isClosed = true;
-      for (const [name, entry] of entries) dropQueue(name, entry, "this node is closing");
-      const links = [...entries.values()].flatMap(({ link, draining }) => [link, draining]);
+      for (const [name, entry] of entries) dropOutbox(name, entry, "this node is closing");
+      const links = [...entries.values()].flatMap(({ link, draining }) => [link, ...draining]);
       const emptied = new Promise<void>((resolve) => (whenEmpty = resolve));
       for (const link of pending) link.abort("goodbye", "closing");
       let waits = false;
@@ -596,11 +666,3 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     },
   };
 }
-
-type Life = Pick<PeerIdentity, "epoch" | "publicKey">;
-
-function isSameLife(a: Life, b: Life): boolean {
-  return a.epoch === b.epoch && equalBytes(a.publicKey, b.publicKey);
-}
-
-const NOTHING = new Uint8Array(0);

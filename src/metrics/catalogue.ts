@@ -15,6 +15,7 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     help: "Handshakes that were refused, by role, reason and side",
   },
   barrel_links: { kind: "gauge", help: "Authenticated connections now" },
+  barrel_migrations_total: { kind: "counter", help: "Links moved to a new path, by way" },
   barrel_link_down_total: { kind: "counter", help: "Links that ended, by reason" },
   barrel_frames_refused_total: {
     kind: "counter",

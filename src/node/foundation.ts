@@ -144,7 +144,7 @@ export async function layFoundation(options: NodeOptions, world: World): Promise
     clock,
     logger,
     meter,
-    dial: (address, publicKey) => connector.dial(address, publicKey),
+    dial: (address, request) => connector.dial(address, request),
     resolve(name) {
       const found = [...new Set(resolvers.flatMap((resolver) => [...resolver(name)]))];
       const publicKey = trust.lookup(name);

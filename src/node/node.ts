@@ -14,7 +14,8 @@ import { HybridLogicalClock } from "../crdt/hlc.ts";
 import type { Stamp } from "../crdt/hlc.ts";
 import { fingerprint } from "../identity/keys.ts";
 import type { TrustStore } from "../identity/trust.ts";
-import type { LinkInfo } from "../link/table.ts";
+import type { LinkInfo, LinkStats } from "../link/link_info.ts";
+import type { ConnectOptions } from "../link/options.ts";
 import { createMembership } from "../membership/driver.ts";
 import { membershipDefaults } from "../membership/options.ts";
 import type { MetricsSnapshot } from "../metrics/meter.ts";
@@ -25,13 +26,14 @@ import type { Replication } from "../replica/driver.ts";
 import { createRoster } from "../roster/driver.ts";
 import type { RosterDriver } from "../roster/driver.ts";
 import { LIVENESS_DEFAULTS } from "../roster/options.ts";
+import { nodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
 import type { NodeEvent } from "./events.ts";
 import { layFoundation, makeWorld } from "./foundation.ts";
 import type { Foundation } from "./foundation.ts";
 import type { NodeOptions } from "./options.ts";
-import { validateOptions } from "./validate.ts";
+import { validateConnectOptions, validateOptions } from "./validate.ts";
 
 /** A member as `members()` lists it. */
 export interface MemberInfo {
@@ -87,6 +89,18 @@ export interface Node extends AsyncDisposable {
     connect(name: NodeName): Promise<void>;
     /** Says goodbye and closes. */
     disconnect(name: NodeName): Promise<void>;
+    /** What is known of the link to a node; `undefined` without one. */
+    stats(name: NodeName): LinkStats | undefined;
+    /** How to reach a node from now on; `undefined` goes back to what it tells itself. */
+    setConnectOptions(name: NodeName, options: ConnectOptions | undefined): void;
+    /**
+     * Moves a link to a new local path, within `timeoutMs` (10,000 by default): the live connection
+     * where the runtime's QUIC can, else by a new connection that takes over. No message is lost or
+     * reordered, and no `peerDown` follows.
+     *
+     * @throws TransportError `not_connected`, `timeout`, `unreachable`
+     */
+    migrate(name: NodeName, options?: { timeoutMs?: number }): Promise<void>;
   };
   readonly trust: TrustStore;
   readonly broadcast: {
@@ -123,6 +137,8 @@ export interface Node extends AsyncDisposable {
 }
 
 const LEAVE_MS = 1_000;
+/** How long a migration may take unless it is told, milliseconds. */
+const MIGRATE_MS = 10_000;
 
 /**
  * Starts a node. Contacts are joined, and retried, in the background.
@@ -304,6 +320,11 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       list: () => links.list(),
       connect: async (name) => void await links.connect(name),
       disconnect: (name) => links.disconnect(name),
+      stats: (name) => links.stats(name),
+      setConnectOptions(name, connectOptions) {
+        links.setConnectOptions(nodeName(name), validateConnectOptions(connectOptions));
+      },
+      migrate: (name, { timeoutMs = MIGRATE_MS } = {}) => links.migrate(name, timeoutMs),
     },
     broadcast: {
       // Promised, so that back-pressure can come without a change of the API.

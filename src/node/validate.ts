@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { utf8 } from "../base/bytes.ts";
 import { ConfigError } from "../base/errors.ts";
+import type { ConnectOptions } from "../link/options.ts";
 import { isAddress } from "../wire/address.ts";
 import { MAX_ADDRESSES } from "../wire/limits.ts";
 import { isNodeName } from "../wire/node_name.ts";
@@ -81,26 +82,37 @@ const schema = v.strictObject({
   meter: v.optional(injected),
 });
 
+const connectOptionsSchema = v.optional(v.strictObject({ address: v.optional(address) }));
+
 /**
  * Checks the options of a node.
  *
  * @throws ConfigError with the path of the first option that is unknown, ill-typed or impossible
  */
 export function validateOptions(options: unknown): NodeOptions {
-  const result = v.safeParse(schema, options);
-  if (!result.success) {
-    const [issue] = result.issues;
-    const path = v.getDotPath(issue) ?? "";
-    if (issue.type === "strict_object" && issue.expected === "never") {
-      throw new ConfigError(path, "there is no such option; check the spelling");
-    }
-    throw new ConfigError(path, describe(issue));
-  }
+  check(schema, options);
   const valid = options as NodeOptions;
   if ((valid.auth?.cookieOnlyNodes?.length ?? 0) > 0 && valid.cookie === undefined) {
     throw new ConfigError("auth.cookieOnlyNodes", "needs a cookie: without one it admits anybody");
   }
   return valid;
+}
+
+/** Checks what `links.setConnectOptions` is given. @throws ConfigError */
+export function validateConnectOptions(options: unknown): ConnectOptions | undefined {
+  check(connectOptionsSchema, options);
+  return options as ConnectOptions | undefined;
+}
+
+function check(expected: v.GenericSchema, value: unknown): void {
+  const result = v.safeParse(expected, value);
+  if (result.success) return;
+  const [issue] = result.issues;
+  const path = v.getDotPath(issue) ?? "";
+  if (issue.type === "strict_object" && issue.expected === "never") {
+    throw new ConfigError(path, "there is no such option; check the spelling");
+  }
+  throw new ConfigError(path, describe(issue));
 }
 
 function describe(issue: v.BaseIssue<unknown>): string {

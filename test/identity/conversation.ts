@@ -90,6 +90,7 @@ export class Party {
         nonce: crypto.sha256(this.#keys.publicKey),
         ephemeral: role === "client",
         addresses: [`mem://${role}`],
+        replaces: new Uint8Array(0),
         features: { maxMessageBytes: 1_000, maxDriftMs: 5_000 },
         ...end.hello,
       },

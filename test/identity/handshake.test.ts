@@ -80,7 +80,7 @@ describe("a handshake", () => {
     };
     const first = await run();
     assert.equal(await run(), first);
-    assert.equal(first, "04cc3937335661a6aade6c33baa1835bb881a014b4b956689efbe9b37fabbc89");
+    assert.equal(first, "cbbb983ed17836823b2b7de70285d1cf234ebac7f12735079604c4497c389e7e");
   });
 
   test("signs the label, the role, the mode and the hash of channel and both HELLOs", async () => {

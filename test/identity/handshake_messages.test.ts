@@ -27,6 +27,7 @@ const hello: Hello = {
   nonce: new Uint8Array(32).fill(9),
   ephemeral: true,
   addresses: ["quic://127.0.0.1:9100"],
+  replaces: new Uint8Array(32).fill(7),
   features: { maxMessageBytes: 16_777_216, maxDriftMs: 5_000 },
 };
 
@@ -41,6 +42,7 @@ const fields: readonly unknown[] = [
   hello.nonce,
   hello.ephemeral,
   hello.addresses,
+  hello.replaces,
   [["maxDriftMs", 5_000], ["maxMessageBytes", 16_777_216]],
 ];
 const NAMES = Object.keys(hello);
