@@ -17,6 +17,8 @@ const MAX_DATA_PIPES = 64;
 /** How long a goodbye goes on while no byte moves, and in all, milliseconds. */
 const GOODBYE_QUIET_MS = 3_000;
 const GOODBYE_MAX_MS = 30_000;
+/** The ends of a connection and of its pipes are told this close together, milliseconds. */
+const TOLD_WITHIN_MS = 100;
 /** How long the first measurement of the round trip may take, milliseconds. */
 const FIRST_PING_MS = 10_000;
 /** Pings that may wait for an answer. */
@@ -82,6 +84,7 @@ export class Link {
   #isReady = false;
   #reason: LinkDownReason | undefined;
   #isDown = false;
+  #isAborting = false;
 
   #latestRttMs: number | undefined;
   #smoothedRttMs: number | undefined;
@@ -251,6 +254,9 @@ export class Link {
 
   /** Ends it at once: it broke the protocol, is replaced, or does not take what is sent. */
   abort(reason: LinkDownReason, text: string): void {
+    if (this.#isDown || this.#isAborting) return;
+    // The pipes may break before the connection tells why.
+    this.#isAborting = true;
     const code = reason === "replaced"
       ? CloseCode.REPLACED
       : reason === "overloaded"
@@ -262,10 +268,13 @@ export class Link {
 
   /** Ends it because of what the peer sent. */
   fail(error: ProtocolError): void {
-    if (this.#isDown) return;
+    if (this.#isDown || this.#isAborting) return;
     const isLost = error.reason === "truncated" || error.reason === "lost";
     if (!isLost) this.#owner.onRefused(this, error);
-    this.abort(isLost ? "lost" : "protocol", error.reason);
+    const abort = () => this.abort(isLost ? "lost" : "protocol", error.reason);
+    // The close that ends the pipes says whether the goodbye was complete.
+    if (isLost && this.#peerSaidGoodbye) this.#options.clock.after(TOLD_WITHIN_MS, abort);
+    else abort();
   }
 
   #handlerOf(

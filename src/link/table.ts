@@ -243,7 +243,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       case "takeOver":
         entry.link = link;
         entry.draining.add(old);
-        return old.close("replaced");
+        old.close("replaced");
+        return whenDead(old, () => old.abort("lost", "does not answer"));
       case "yield":
         return challenge(entry, link);
     }
@@ -252,7 +253,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   // The old link is of no use any more: what waited on it is lost, and its users are told.
   const supersede = (entry: Entry, link: Link, reason: "lost" | "replaced") => {
     const old = entry.link as Link;
-    entry.link = undefined;
+    entry.link = link;
     old.abort("replaced", reason === "lost" ? "a newer connection" : "a newer life");
     emit({ type: "linkDown", peer: old.peer, reason });
     install(entry, link);
@@ -261,7 +262,6 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   // The peer may have lost the link that would stay, without our knowing: it has to answer first.
   const challenge = (entry: Entry, link: Link) => {
     const old = entry.link as Link;
-    const { heard } = old;
     entry.challenger?.close("replaced");
     entry.challenger = link;
     const settle = (isAlive: boolean) => {
@@ -271,7 +271,12 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       if (isAlive) link.close("replaced");
       else supersede(entry, link, "lost");
     };
-    old.ping(CHALLENGE_MS).then(() => settle(true), () => settle(old.heard > heard));
+    whenDead(old, () => settle(false), () => settle(true));
+  };
+
+  const whenDead = (link: Link, dead: () => void, alive = () => {}) => {
+    const { heard } = link;
+    link.ping(CHALLENGE_MS).then(alive, () => link.heard === heard ? dead() : alive());
   };
 
   const install = (entry: Entry, link: Link) => {
