@@ -37,3 +37,5 @@ export async function rawOptions(): Promise<ConnectionOptions> {
 export const ECHO = 1;
 /** It counts the bytes, and answers with their number in decimal once the pipe has ended. */
 export const COUNT = 2;
+/** It answers with the resident memory of its process, bytes in decimal. */
+export const MEMORY = 3;

@@ -11,3 +11,8 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   const rule = widths.map((width) => "─".repeat(width)).join("  ");
   return ["", line(head), rule, ...rows.map(line), ""].join("\n");
 }
+
+/** A number without its fraction, its thousands set apart. */
+export function whole(value: number): string {
+  return Math.round(value).toLocaleString("en");
+}

@@ -58,6 +58,27 @@ describe("npm run bench", () => {
     assertGone(pids);
   });
 
+  test("measures links beside the bare transport", { timeoutMs: 180_000, skip }, async () => {
+    const bench = startProgram("node", "bench/main.ts", ["links", ...PAIR, "--json"]);
+    try {
+      assert.equal(await bench.exited, 0, bench.output.join("\n"));
+    } finally {
+      await bench.kill();
+    }
+    const { output } = bench;
+    const { links } = JSON.parse(output.slice(output.indexOf("{")).join("\n")) as {
+      links: Record<string, { links: Record<string, number>; udp: Record<string, number> }>;
+    };
+    const { links: figures = {}, udp = {} } = links["node-node"] ?? {};
+    assert.equal(Object.keys(figures).length, 16);
+    for (const [name, value] of Object.entries({ ...figures, ...udp })) {
+      // Of a few connections, memory says nothing; and it may shrink.
+      if (name.endsWith("Kb")) assert.ok(Number.isFinite(value), name);
+      else assert.ok(value > 0, `${name} is ${value}`);
+    }
+    assertGone(pidsIn(output));
+  });
+
   test("kills what it started when it is interrupted", { skip }, async () => {
     const bench = startProgram("node", "bench/main.ts", PAIR);
     await bench.line(/: client: join$/);
@@ -72,5 +93,8 @@ describe("npm run bench", () => {
     const bench = startProgram("node", "bench/main.ts", ["--pair", "node-perl"]);
     assert.equal(await bench.exited, 2);
     assert.match(bench.output.join("\n"), /node-perl is no pair of runtimes/);
+    const part = startProgram("node", "bench/main.ts", ["speed"]);
+    assert.equal(await part.exited, 2);
+    assert.match(part.output.join("\n"), /there is no part speed; there are nodes, links/);
   });
 });

@@ -1,0 +1,198 @@
+/**
+ * The measuring end of the links' measurement: `links_client.ts RAW_ADDRESS LINK_NAME LINK_ADDRESS
+ * isQuick`. Prints a line for each step and the figures as JSON.
+ */
+import process from "node:process";
+import type { Bytes } from "../src/base/bytes.ts";
+import type { Foundation } from "../src/node/foundation.ts";
+import type { Connection } from "../src/transport/contract.ts";
+import { FrameType } from "../src/wire/frame_types.ts";
+import type { NodeName } from "../src/wire/node_name.ts";
+import { Ask, startLinks } from "./links_peer.ts";
+import type { LinkFigures } from "./links_peer.ts";
+import { endWithParent } from "./node_peer.ts";
+import { quantile } from "./quantile.ts";
+import { MEMORY, rawOptions, transportNamed } from "./raw_transport.ts";
+
+endWithParent();
+const [, , rawAddress = "", server = "" as NodeName, linkAddress = "", quick = ""] = process.argv;
+const isQuick = quick === "quick";
+const CONNECTS = isQuick ? 4 : 40;
+const HELD = isQuick ? 4 : 150;
+const RATE_MS = isQuick ? 50 : 1_500;
+const ECHOES = isQuick ? 50 : 3_000;
+const NOTHING = new Uint8Array(0);
+const LARGE = 10 * 2 ** 20;
+
+const [transport] = await transportNamed("quic");
+const rawDialOptions = { ...await rawOptions(), timeoutMs: 10_000 };
+const dialRaw = () => transport.dial(rawAddress, rawDialOptions);
+
+type Figures = Omit<
+  LinkFigures,
+  "echoUs" | "bulkMiBPerSecond" | "messagesPerSecond" | "batchedPerSecond"
+>;
+console.log(`figures ${JSON.stringify(await measure())}`);
+process.exit();
+
+async function measure(): Promise<Figures> {
+  console.log("step connects");
+  const first = await startLinks([]);
+  const firstAt = performance.now();
+  const { publicKey } = await first.links.connectAddress(linkAddress);
+  const firstContactMs = performance.now() - firstAt;
+  const tls: number[] = [], authenticated: number[] = [];
+  const connectLink = async () => {
+    const { connection } = await first.connector.dial(linkAddress, { publicKey });
+    connection.close(1, "measured");
+    await connection.closed;
+  };
+  const connectRaw = async () => {
+    const connection = await dialRaw();
+    connection.close(1, "measured");
+    await connection.closed;
+  };
+  for (let i = -3; i < CONNECTS; i++) {
+    const rawMs = await timed(connectRaw), linkMs = await timed(connectLink);
+    if (i < 0) continue;
+    tls.push(rawMs);
+    authenticated.push(linkMs);
+  }
+  const tlsPerSecond = await rateOf(connectRaw);
+  const connectsPerSecond = await rateOf(connectLink);
+
+  console.log("step memory of resting connections");
+  const connectionKb = await memoryOfConnections();
+  const linkKb = await memoryOfLinks();
+
+  console.log("step echoes, messages, bulk");
+  const talk = conversation(first);
+  const quiet = await talk.echoes(ECHOES);
+  const linkMessagesPerSecond = await talk.rate(100);
+  const linkBulk = await talk.rate(2 ** 20);
+  const busy = await talk.whileBusy(() => talk.echoes(ECHOES / 3));
+  return {
+    tlsMs: quantile(tls, 0.5),
+    connectMs: quantile(authenticated, 0.5),
+    firstContactMs,
+    tlsPerSecond,
+    connectsPerSecond,
+    connectionKb,
+    linkKb,
+    linkEchoUs: quantile(quiet, 0.5),
+    busyEchoUs: quantile(busy, 0.5),
+    busyEchoP99Us: quantile(busy, 0.99),
+    linkBulkMiBPerSecond: linkBulk,
+    linkMessagesPerSecond,
+  };
+}
+
+async function timed(work: () => Promise<void>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
+}
+
+async function rateOf(connect: () => Promise<void>): Promise<number> {
+  const start = performance.now();
+  let count = 0;
+  await Promise.all(Array.from({ length: 8 }, async () => {
+    while (performance.now() < start + RATE_MS) {
+      await connect();
+      count++;
+    }
+  }));
+  return count / (performance.now() - start) * 1000;
+}
+
+async function memoryOfConnections(): Promise<number> {
+  const asking = await dialRaw();
+  const ask = async () => {
+    const pipe = await asking.openPipe("bidirectional");
+    const text = new Promise<string>((resolve) => {
+      pipe.onData = (chunk) => resolve(new TextDecoder().decode(chunk));
+    });
+    pipe.write(Uint8Array.of(MEMORY));
+    const rss = Number(await text);
+    pipe.destroy();
+    return rss;
+  };
+  const before = await ask();
+  const held: Connection[] = [];
+  for (let i = 0; i < HELD; i++) held.push(await dialRaw());
+  const after = await ask();
+  for (const connection of [...held, asking]) connection.close(1, "measured");
+  return (after - before) / HELD / 1000;
+}
+
+async function memoryOfLinks(): Promise<number> {
+  const asking = conversation(await startLinks([]));
+  const before = await asking.number(Ask.MEMORY);
+  const held: Foundation[] = [];
+  for (let i = 0; i < HELD; i++) {
+    const node = await startLinks([]);
+    await node.links.connectAddress(linkAddress);
+    held.push(node);
+  }
+  const after = await asking.number(Ask.MEMORY);
+  await Promise.all(held.map(({ links }) => links.close()));
+  return (after - before) / HELD / 1000;
+}
+
+/** Signals to the server and what it answers. */
+function conversation({ links }: Foundation) {
+  let answered: ((body: Bytes) => void) | undefined;
+  links.signals.onSignal = (_type, body) => answered?.(body);
+  const connected = links.peer(server as NodeName) === undefined
+    ? links.connectAddress(linkAddress)
+    : undefined;
+  const send = (key: number, payload: Uint8Array) =>
+    links.signals.send(server as NodeName, 0, key, FrameType.SEND, NOTHING, payload);
+  const ask = async (payload: Uint8Array): Promise<Bytes> => {
+    await connected;
+    const answer = new Promise<Bytes>((resolve) => (answered = resolve));
+    void send(1, payload);
+    return await answer;
+  };
+  const number = async (what: number) =>
+    Number(new TextDecoder().decode(await ask(Uint8Array.of(what))));
+  return {
+    number,
+    async echoes(count: number): Promise<number[]> {
+      const payload = new Uint8Array(64);
+      payload[0] = Ask.ECHO;
+      const times: number[] = [];
+      for (let i = 0; i < count; i++) {
+        const start = performance.now();
+        await ask(payload);
+        times.push((performance.now() - start) * 1000);
+      }
+      return times.slice(Math.floor(count / 10));
+    },
+    /** Messages a second of `bytes` each, or MiB a second where they are large. */
+    async rate(bytes: number): Promise<number> {
+      const payload = new Uint8Array(bytes);
+      payload[0] = Ask.COUNT;
+      await number(Ask.TOTAL);
+      const start = performance.now();
+      const perLook = bytes > 10_000 ? 1 : 64;
+      while (performance.now() < start + RATE_MS) {
+        for (let i = 0; i < perLook; i++) await send(1, payload);
+      }
+      const total = await number(Ask.TOTAL);
+      const perSecond = total / (performance.now() - start) * 1000;
+      return bytes > 10_000 ? perSecond / 2 ** 20 : perSecond / bytes;
+    },
+    async whileBusy<T>(work: () => Promise<T>): Promise<T> {
+      let isBusy = true;
+      const large = new Uint8Array(LARGE);
+      const flow = (async () => {
+        for (let key = 2; isBusy; key++) await send(key % 4 === 1 ? key + 1 : key, large);
+      })();
+      const result = await work();
+      isBusy = false;
+      await flow;
+      return result;
+    },
+  };
+}
