@@ -18,7 +18,7 @@
  * @module
  */
 export { createNode } from "./src/node/node.ts";
-export type { MemberInfo, Membership, Node, StartOptions } from "./src/node/node.ts";
+export type { MemberInfo, Membership, Node } from "./src/node/node.ts";
 export type { NodeEvent } from "./src/node/events.ts";
 export type { AuthOptions, LimitOptions, NodeOptions } from "./src/node/options.ts";
 
@@ -39,6 +39,11 @@ export {
   NoProcessError,
   RemoteError,
 } from "./src/actor/errors.ts";
+export type { StartOptions } from "./src/actor/calls.ts";
+export type { ChildStatus, Intensity, Restart, Strategy } from "./src/actor/supervision.ts";
+export type { ChildInfo, Supervisor } from "./src/actor/supervisor.ts";
+export { child } from "./src/actor/supervisor_spec.ts";
+export type { ChildSpec, ChildStart, SupervisorSpec } from "./src/actor/supervisor_spec.ts";
 export { Down, Exit, NodeDown } from "./src/actor/messages.ts";
 export type { ExitReason, SystemMessage } from "./src/actor/messages.ts";
 export type { ReceiveOptions } from "./src/actor/mailbox.ts";

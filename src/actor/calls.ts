@@ -20,6 +20,7 @@ import type {
 } from "./gen_server.ts";
 import type { ExitReason } from "./messages.ts";
 import { packNamed, packNumbers, readName, ReplyStatus } from "./signals.ts";
+import type { Process } from "./process.ts";
 import type { ActorSystem, SpawnOptions } from "./system.ts";
 
 const DEFAULT_TIMEOUT_MS = 5_000;
@@ -31,13 +32,35 @@ interface Pending {
   reject(error: unknown): void;
 }
 
+/** Options of `node.start`. */
+export interface StartOptions extends SpawnOptions {
+  /** Registers the server cluster-wide under this name. */
+  readonly register?: string;
+  /** What others see beside the registration. */
+  readonly meta?: unknown;
+}
+
+/** Who starts a process that somebody watches over from its first moment. */
+export interface Parent {
+  readonly pid: Pid;
+  /** Called with the new process before it begins to run. */
+  adopt(process: Process): void;
+}
+
+/** What calls need of the rooms above. */
+export interface CallsOptions {
+  /** Makes a process known cluster-wide. */
+  readonly register: (name: string, pid: Pid, meta: unknown) => Promise<void>;
+}
+
 /** The calling side and the serving side of a node's GenServers. */
 export interface Calls {
   /** Starts a server; resolves when its `init` has. @throws what `init` throws, ConflictError */
   start<D extends AnyServer>(
     definition: D,
     args: InitArguments<D>,
-    options?: SpawnOptions,
+    options?: StartOptions,
+    parent?: Parent,
   ): Promise<Pid>;
   /** A typed client of a pid or a name. */
   client<D extends AnyServer>(
@@ -48,7 +71,7 @@ export interface Calls {
 }
 
 /** Adds calls to an actor system. */
-export function createCalls(system: ActorSystem): Calls {
+export function createCalls(system: ActorSystem, { register }: CallsOptions): Calls {
   const { clock, node, port, resolveName } = system.options;
   const pending = new Map<number, Pending>();
   /** Calls of peers that are being served, by caller and number, so that they can be cancelled. */
@@ -262,26 +285,42 @@ export function createCalls(system: ActorSystem): Calls {
     return methods;
   };
 
+  const begin = (
+    definition: AnyServer,
+    args: unknown[],
+    { name }: StartOptions,
+    parent: Parent | undefined,
+  ): Promise<Pid> =>
+    new Promise((resolve, reject) => {
+      const process = system.create(name === undefined ? {} : { name });
+      process.isServer = true;
+      parent?.adopt(process);
+      const starting = {
+        refuse: (reason: ExitReason) => reject(new NoProcessError(String(process.pid), reason)),
+      };
+      const requests = process.requests ??= new Set();
+      requests.add(starting);
+      system.run(process, (self) =>
+        serve(definition, self, args, parent?.pid, isCall, (failure) => {
+          requests.delete(starting);
+          if (failure === undefined) return resolve(process.pid);
+          // Its name is free again when the caller learns of it.
+          system.terminate(process, failure.error);
+          reject(failure.error);
+        }));
+    });
+
   return {
-    start(definition, args, options) {
-      return new Promise((resolve, reject) => {
-        const process = system.create(options);
-        process.isServer = true;
-        let hasStarted = false;
-        const off = (pid: Pid, reason: ExitReason) => {
-          if (!pid.equals(process.pid)) return;
-          system.exitListeners.delete(off);
-          if (!hasStarted) reject(new NoProcessError(String(pid), reason));
-        };
-        system.exitListeners.add(off);
-        system.run(process, (self) =>
-          serve(definition, self, args, isCall, (error) => {
-            hasStarted = true;
-            system.exitListeners.delete(off);
-            if (error === undefined) resolve(process.pid);
-            else reject(error);
-          }));
-      });
+    async start(definition, args, options = {}, parent) {
+      const pid = await begin(definition, args, options, parent);
+      if (options.register === undefined) return pid;
+      try {
+        await register(options.register, pid, options.meta);
+        return pid;
+      } catch (error) {
+        system.exit(pid, "kill");
+        throw error;
+      }
     },
     client: (definition, target, options) => client(definition, target, options) as never,
   };

@@ -2,6 +2,7 @@ import { ConfigError } from "../base/errors.ts";
 import type { Pid } from "../wire/pid.ts";
 import { ExitSignal } from "./process.ts";
 import type { Self } from "./process.ts";
+import { Exit } from "./messages.ts";
 import type { ExitReason, SystemMessage } from "./messages.ts";
 import { isName } from "./signals.ts";
 
@@ -50,7 +51,11 @@ export interface ServerDefinition<
   casts?: Casts & Record<string, AnyFunction<State>>;
   /** Any other message, system messages among them. */
   info?(ctx: ServerContext<State>, message: unknown): void | Promise<void>;
-  /** Called once when the server ends, except when it is killed. */
+  /**
+   * Called once before the server ends: after `stop`, after an error in a cast, or when the
+   * supervisor that started it asks it to and it traps exits. As in OTP, an exit signal that is not
+   * trapped ends it without.
+   */
   terminate?(ctx: ServerContext<State>, reason: ExitReason): void | Promise<void>;
 }
 
@@ -144,8 +149,9 @@ export async function serve(
   definition: AnyServer,
   self: Self<unknown>,
   args: unknown[],
+  parent: Pid | undefined,
   isCall: (message: unknown) => message is CallRequest,
-  started: (error?: unknown) => void,
+  started: (failure?: { readonly error: unknown }) => void,
 ): Promise<void> {
   let stopped: { reason: ExitReason } | undefined;
   let from: Pid | undefined;
@@ -161,8 +167,9 @@ export async function serve(
   try {
     ctx.state = await definition.init(ctx, ...args);
   } catch (error) {
-    started(error);
-    throw new ExitSignal(error);
+    const reason: unknown = error instanceof ExitSignal ? error.reason : error;
+    started({ error: reason });
+    throw new ExitSignal(reason);
   }
   started();
   const finish = async (reason: ExitReason) => {
@@ -180,6 +187,9 @@ export async function serve(
       } else if (message instanceof CastRequest) {
         from = undefined;
         await own(definition.casts, message.method)?.(ctx, ...message.args);
+      } else if (message instanceof Exit && message.from.equals(parent)) {
+        // As in OTP: who started it ends it, and so does the end of who started it.
+        throw new ExitSignal(message.reason);
       } else {
         from = undefined;
         await definition.info?.(ctx, message);
@@ -214,7 +224,10 @@ function answerCall(
       return result.then((value) => {
         if (isDeferred(value)) value.promise.then(request.answer, request.fail);
         else request.answer(value);
-      }, request.fail);
+      }, (error) => {
+        if (error instanceof ExitSignal) throw error;
+        request.fail(error);
+      });
     }
     request.answer(result);
   } catch (error) {

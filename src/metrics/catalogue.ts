@@ -51,4 +51,8 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "Signals and replies that an overloaded link did not take",
   },
+  barrel_supervisor_restarts_total: {
+    kind: "counter",
+    help: "Children that supervisors started again",
+  },
 };

@@ -1,8 +1,12 @@
 /** The composition root: where the rooms become a node. */
 import { createCalls } from "../actor/calls.ts";
+import type { StartOptions } from "../actor/calls.ts";
 import type { AnyServer, CallOptions, InitArguments, ServerClient } from "../actor/gen_server.ts";
 import type { ExitReason } from "../actor/messages.ts";
 import type { Behaviour } from "../actor/process.ts";
+import { createSupervisors } from "../actor/supervisor.ts";
+import type { Supervisor } from "../actor/supervisor.ts";
+import type { SupervisorSpec } from "../actor/supervisor_spec.ts";
 import { ActorSystem } from "../actor/system.ts";
 import type { SpawnOptions } from "../actor/system.ts";
 import { createBroadcast } from "../broadcast/driver.ts";
@@ -60,14 +64,6 @@ export interface Membership {
   /** Each transition once, in order. */
   events(options?: EventsOptions): AsyncIterableIterator<NodeEvent | Overflow>;
   on(listener: (event: NodeEvent) => void): () => void;
-}
-
-/** Options of `node.start`. */
-export interface StartOptions extends SpawnOptions {
-  /** Registers the server cluster-wide under this name. */
-  readonly register?: string;
-  /** What others see beside the registration. */
-  readonly meta?: unknown;
 }
 
 /** A running node. */
@@ -132,13 +128,22 @@ export interface Node extends AsyncDisposable {
     target: Pid | string,
     options?: CallOptions,
   ): ServerClient<D>;
-  /** Leaves, drains, frees every handle. Idempotent. */
+  /**
+   * Starts a supervisor and its children; resolves when all run. When one does not start, those
+   * that did are stopped in reverse order.
+   *
+   * @throws ConfigError; ConflictError; BarrelError `child_not_started`
+   */
+  supervise(spec: SupervisorSpec): Promise<Supervisor>;
+  /** Stops the supervision trees, leaves, drains, frees every handle. Idempotent. */
   close(): Promise<void>;
 }
 
 const LEAVE_MS = 1_000;
 /** How long a migration may take unless it is told, milliseconds. */
 const MIGRATE_MS = 10_000;
+/** How long the supervision trees have when the node closes. */
+const SHUTDOWN_MS = 10_000;
 
 /**
  * Starts a node. Contacts are joined, and retried, in the background.
@@ -169,7 +174,10 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     maxMessageBytes: limits.maxMessageBytes,
     resolveName: (name) => registry.whereis(name),
   });
-  const calls = createCalls(system);
+  const calls = createCalls(system, {
+    register: (name, pid, meta) => registry.register(name, pid, meta),
+  });
+  const supervisors = createSupervisors({ system, calls });
 
   const broadcast = createBroadcast({
     links,
@@ -273,6 +281,10 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     await Promise.all(links.peers().map(({ name }) => links.disconnect(name)));
   };
   const close = async () => {
+    await Promise.race([
+      supervisors.close(),
+      new Promise<void>((resolve) => void clock.after(SHUTDOWN_MS, resolve)),
+    ]);
     system.close();
     await Promise.race([
       roster.leave().catch(() => {}),
@@ -364,18 +376,8 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     send: (target, message) =>
       typeof target === "string" ? system.sendTo(target, message) : system.send(target, message),
     exit: (pid, reason) => system.exit(pid, reason),
-    async start(definition, args, { name, register, meta } = {}) {
-      const pid = await calls.start(definition, args, name === undefined ? {} : { name });
-      if (register !== undefined) {
-        try {
-          await registry.register(register, pid, meta);
-        } catch (error) {
-          system.exit(pid, "kill");
-          throw error;
-        }
-      }
-      return pid;
-    },
+    start: (definition, args, startOptions) => calls.start(definition, args, startOptions),
+    supervise: (spec) => supervisors.supervise(spec),
     client: (definition, target, callOptions) => calls.client(definition, target, callOptions),
     close: () => closing ??= close(),
     [Symbol.asyncDispose]: () => node.close(),

@@ -7,6 +7,8 @@ import type { ScopedClock } from "../../src/base/scoped_clock.ts";
 import { ActorSystem } from "../../src/actor/system.ts";
 import { createCalls } from "../../src/actor/calls.ts";
 import type { Calls } from "../../src/actor/calls.ts";
+import { createSupervisors } from "../../src/actor/supervisor.ts";
+import type { Supervisors } from "../../src/actor/supervisor.ts";
 import type { LinkEvent, PeerIdentity, SignalPort } from "../../src/link/ports.ts";
 import { memoryMeter } from "../../src/metrics/meter.ts";
 import type { MemoryMeter } from "../../src/metrics/meter.ts";
@@ -18,6 +20,7 @@ export interface ActorNode {
   readonly identity: PeerIdentity;
   readonly system: ActorSystem;
   readonly calls: Calls;
+  readonly supervisors: Supervisors;
   readonly meter: MemoryMeter;
   readonly names: Map<string, Pid>;
   readonly holds: Map<string, number>;
@@ -89,7 +92,11 @@ export function actorNetwork(): {
       resolveName: (wanted) => Promise.resolve(names.get(wanted)),
     });
     ports.set(name, { port, identity, listeners });
-    return { identity, system, calls: createCalls(system), meter, names, holds };
+    const calls = createCalls(system, {
+      register: (wanted, pid) => Promise.resolve(void names.set(wanted, pid)),
+    });
+    const supervisors = createSupervisors({ system, calls });
+    return { identity, system, calls, supervisors, meter, names, holds };
   };
   return {
     node,
