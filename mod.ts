@@ -61,6 +61,7 @@ export {
   HandshakeError,
   OverloadedError,
   ProtocolError,
+  StorageError,
   TimeoutError,
   TransportError,
 } from "./src/base/errors.ts";

@@ -90,6 +90,19 @@ export class ClosedError extends BarrelError {
   }
 }
 
+/**
+ * The disk did not take a write or give one back; nothing of the write happened. `reason`: `"full"`,
+ * `"read_only"`, `"corrupt"`, `"closed"`, `"busy"`, `"unavailable"`, `"io"`.
+ */
+export class StorageError extends BarrelError {
+  /** What failed, in a stable word. */
+  readonly reason: string;
+  constructor(reason: string, message: string, options?: ErrorOptions) {
+    super("storage", message, options);
+    this.reason = reason;
+  }
+}
+
 /** The text of anything thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
