@@ -50,6 +50,11 @@ export type { ReceiveOptions } from "./src/actor/mailbox.ts";
 export type { Behaviour, Self } from "./src/actor/process.ts";
 export type { SpawnOptions } from "./src/actor/system.ts";
 
+export { StreamError } from "./src/stream/errors.ts";
+export type { StreamFailure } from "./src/stream/errors.ts";
+export type { OpenOptions, StreamInfo, Streams } from "./src/stream/streams.ts";
+export type { TaggedStream } from "./src/stream/tagged_stream.ts";
+
 export type { Instance, Registry, RegistryEvent } from "./src/registry/registry.ts";
 
 export {

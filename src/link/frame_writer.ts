@@ -1,8 +1,11 @@
+import { EMPTY } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { varintLength, writeVarint } from "../wire/varint.ts";
 
 const SMALLEST = 512;
 const LARGEST = 64 * 1024;
+/** Frames from here on get a buffer of their own where that is asked for. */
+const ALONE_BYTES = 16 * 1024;
 /** Small writes of all pipes are cut from buffers of this size: one of its own costs a microsecond. */
 const SLAB_BYTES = 16 * 1024;
 
@@ -46,6 +49,19 @@ export class FrameWriter {
     offset += head.length;
     buffer.set(payload, offset);
     this.#used = offset + payload.length;
+    this.#bytes += total;
+  }
+
+  /** Appends one frame; a large one gets a buffer that it fills. Copies `payload`. */
+  writeAlone(type: number, payload: Uint8Array): void {
+    if (payload.length < ALONE_BYTES) return this.write(type, EMPTY, payload);
+    const total = varintLength(1 + payload.length) + 1 + payload.length;
+    const buffer = new Uint8Array(total);
+    const offset = writeVarint(buffer, 0, 1 + payload.length);
+    buffer[offset] = type;
+    buffer.set(payload, offset + 1);
+    this.#retire();
+    this.#full.push(buffer);
     this.#bytes += total;
   }
 

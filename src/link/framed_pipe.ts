@@ -4,7 +4,7 @@ import { messageOf, ProtocolError } from "../base/errors.ts";
 import { Ring } from "../base/ring.ts";
 import type { Pipe } from "../transport/contract.ts";
 import { FrameType } from "../wire/frame_types.ts";
-import { MAX_FRAME_BYTES } from "../wire/limits.ts";
+import { MAX_BODY_BYTES } from "../wire/limits.ts";
 import { ByteReader, varintLength, writeVarint } from "../wire/varint.ts";
 import { FRAGMENT_BYTES, fragmentHead, MAX_TRANSFERS, Reassembly } from "./fragments.ts";
 import type { Transfer } from "./fragments.ts";
@@ -21,6 +21,9 @@ const PACK_AHEAD = 128 * 1024;
 const QUIET_ROUNDS = 6;
 /** Bytes that leave without waiting for more. */
 const ENOUGH_BYTES = 16 * 1024;
+/** Frames that need no credit. */
+const FIRST_FREE_TYPE = FrameType.STREAM_ACCEPTED;
+const LAST_FREE_TYPE = FrameType.STREAM_STOP;
 /** Longest reason of an ABORT, bytes. */
 const MAX_REASON_BYTES = 255;
 
@@ -65,10 +68,10 @@ export class FramedPipe {
   /** May be exchanged, between frames: the handshake hands over to the link. */
   handler: FramedPipeHandler;
 
-  readonly #autoConsume: boolean;
-  readonly #reader = new FrameReader(MAX_FRAME_BYTES);
+  #autoConsume: boolean;
+  readonly #reader = new FrameReader(MAX_BODY_BYTES + 1);
   readonly #writer = new FrameWriter();
-  readonly #reassembly: Reassembly;
+  #reassembly: Reassembly;
 
   #paused = false;
   #delivering = false;
@@ -130,6 +133,35 @@ export class FramedPipe {
   /** Whether END has been handed to the pipe: all that was sent is on its way. */
   get endSent(): boolean {
     return this.#endSent;
+  }
+
+  /** Changes the settings, between frames: the first frame tells what a pipe is for. */
+  configure(options: FramedPipeOptions): void {
+    this.#autoConsume = options.autoConsume;
+    this.#reassembly = new Reassembly(options.maxMessageBytes);
+  }
+
+  /**
+   * Whether a frame with a body of so many bytes would leave at once. When not, `onDrain` tells when
+   * to ask again.
+   */
+  hasRoom(bodyBytes: number): boolean {
+    return this.#waiting.length === 0 && this.#fits(frameBytes(bodyBytes));
+  }
+
+  /** Sends one frame whole, of 64 KiB at most; `hasRoom` has said yes. Copies `payload`. */
+  sendWhole(type: number, payload: Uint8Array): void {
+    if (this.#dead || this.#ending) return;
+    this.#credit -= frameBytes(payload.length);
+    this.#writer.writeAlone(type, payload);
+    this.#scheduleFlush();
+  }
+
+  /** Sends a frame of a tagged stream that needs no credit, behind what has left so far. */
+  sendFree(type: number, body: Uint8Array): void {
+    if (this.#dead || this.#ending) return;
+    this.#writer.write(type, body, EMPTY);
+    this.#scheduleFlush();
   }
 
   /** Sends one frame or message; copies `head` and `payload` before it returns. */
@@ -357,7 +389,10 @@ export class FramedPipe {
       case FrameType.ABORT:
         return this.#takeAbort(body);
     }
+    // Each comes once: whoever takes them holds that against the peer.
+    if (type >= FIRST_FREE_TYPE && type <= LAST_FREE_TYPE) return this.handler.onFrame(type, body);
     const bytes = frameBytes(body.length);
+    const autoConsume = this.#autoConsume;
     this.#granted -= bytes;
     if (this.#granted < 0) {
       throw new ProtocolError("credit_exceeded", "the peer sent more than it was granted");
@@ -369,7 +404,7 @@ export class FramedPipe {
       this.handler.onFrame(type, body);
     }
     // Fragments are put together here, whoever reads the message later.
-    if (this.#autoConsume || type === FrameType.FRAGMENT) this.consumed(bytes);
+    if (autoConsume || type === FrameType.FRAGMENT) this.consumed(bytes);
   }
 
   #takeCredit(body: Bytes): void {

@@ -7,8 +7,9 @@ import { FrameType } from "../wire/frame_types.ts";
 import { ByteReader, varintLength, writeVarint } from "../wire/varint.ts";
 import { CloseCode } from "./close_codes.ts";
 import { FramedPipe } from "./framed_pipe.ts";
-import type { FramedPipeHandler } from "./framed_pipe.ts";
-import type { LinkDownReason, PeerIdentity } from "./ports.ts";
+import type { FramedPipeHandler, FramedPipeOptions } from "./framed_pipe.ts";
+import type { LinkDownReason, PeerIdentity, StreamPipe } from "./ports.ts";
+import { STREAM_PIPE, StreamCode, StreamPipes } from "./stream_pipes.ts";
 
 /** First byte of a PREAMBLE: what the pipe is for. */
 const DATA_PIPE = 1;
@@ -21,6 +22,9 @@ const GOODBYE_MAX_MS = 30_000;
 const TOLD_WITHIN_MS = 100;
 /** How long the first measurement of the round trip may take, milliseconds. */
 const FIRST_PING_MS = 10_000;
+/** Pipes of the peer whose PREAMBLE has not come, and how long it may take, milliseconds. */
+const MAX_PENDING_PIPES = 64;
+const PREAMBLE_MS = 10_000;
 /** Pings that may wait for an answer. */
 const MAX_PINGS = 16;
 
@@ -33,6 +37,10 @@ export interface LinkOwner {
   onFrame(link: Link, type: number, body: Bytes): void;
   /** All pipes stand: frames may be sent. */
   onReady(link: Link): void;
+  /** The peer asks for a tagged stream. */
+  onStream(pipe: StreamPipe, tag: string): void;
+  /** A pipe of the peer was refused; the link goes on. */
+  onPipeRefused(link: Link, reason: string): void;
   /** Some of what was buffered has left. */
   onDrain(link: Link): void;
   /** The peer broke the protocol; the link ends because of it. */
@@ -75,11 +83,14 @@ export class Link {
   /** Frames received in all, answers to pings among them: unchanged means that the peer is silent. */
   heard = 0;
 
+  /** The tagged streams on it. */
+  readonly streams: StreamPipes;
+
   readonly #owner: LinkOwner;
   readonly #options: LinkOptions;
   readonly #control: FramedPipe;
   readonly #data: (FramedPipe | undefined)[] = [];
-  readonly #accepted = new Set<FramedPipe>();
+  readonly #pending = new Map<FramedPipe, Timer>();
   #expected = 0;
   #isReady = false;
   #reason: LinkDownReason | undefined;
@@ -108,6 +119,14 @@ export class Link {
     this.id = options.id;
     this.replaces = options.replaces;
     this.usedAt = options.clock.now();
+    this.streams = new StreamPipes({
+      connection: options.connection,
+      peer: options.peer,
+      onStream: (pipe, tag) => this.#owner.onStream(pipe, tag),
+      onRefused: (reason) => this.#owner.onPipeRefused(this, reason),
+      fail: (error) => this.fail(error),
+      onIdle() {},
+    });
     this.#control = options.control;
     this.#control.handler = this.#handlerOf(
       this.#control,
@@ -153,11 +172,11 @@ export class Link {
 
   /** Bytes of all pipes. */
   get bytesSent(): number {
-    return this.#sum((pipe) => pipe.bytesSent);
+    return this.#sum((pipe) => pipe.bytesSent) + this.streams.bytesSent;
   }
 
   get bytesReceived(): number {
-    return this.#sum((pipe) => pipe.bytesReceived);
+    return this.#sum((pipe) => pipe.bytesReceived) + this.streams.bytesReceived;
   }
 
   /** Whether a pipe waits for the peer's credit or for the transport. */
@@ -313,34 +332,67 @@ export class Link {
   }
 
   #frame(pipe: Pipe): FramedPipe {
-    const { maxMessageBytes } = this.#options;
-    const framed: FramedPipe = new FramedPipe(
-      pipe,
-      SILENT,
-      { maxMessageBytes, autoConsume: true },
-    );
+    const framed = new FramedPipe(pipe, SILENT, this.#dataSettings);
     framed.handler = this.#handlerOf(framed, (type, body) => this.#onData(type, body));
     return framed;
   }
 
+  get #dataSettings(): FramedPipeOptions {
+    return { maxMessageBytes: this.#options.maxMessageBytes, autoConsume: true };
+  }
+
   #acceptPipe(pipe: Pipe): void {
-    if (this.#accepted.size >= MAX_DATA_PIPES || pipe.kind === "unidirectional") {
+    if (pipe.kind === "unidirectional") {
+      this.#owner.onPipeRefused(this, "unidirectional");
       return pipe.destroy();
     }
-    const framed = this.#frame(pipe);
-    this.#accepted.add(framed);
-    framed.handler = this.#handlerOf(framed, (type, body) => {
-      this.#onPreamble(framed, type, body);
+    const framed = new FramedPipe(pipe, SILENT, { maxMessageBytes: 0, autoConsume: true });
+    if (this.#pending.size >= MAX_PENDING_PIPES) {
+      this.#owner.onPipeRefused(this, "too_many_pending");
+      return framed.abort(StreamCode.TOO_MANY, `${MAX_PENDING_PIPES} pipes say not what they are`);
+    }
+    const timer = this.#options.clock.after(PREAMBLE_MS, () => {
+      this.#dropPending(framed, "preamble_timeout");
+      framed.abort(StreamCode.NO_PREAMBLE, `no preamble came in ${PREAMBLE_MS} ms`);
     });
+    this.#pending.set(framed, timer);
+    framed.handler = {
+      ...SILENT,
+      onFrame: (type, body) => this.#onPreamble(framed, type, body),
+      onEnd: () => this.#dropPending(framed, "no_preamble"),
+      onAbort: () => this.#dropPending(framed, "no_preamble"),
+      onFailure: (error) => {
+        // Its opener may have changed its mind; a link that is not up would wait for the pipe.
+        if (error.reason === "truncated" && this.#isReady) this.#dropPending(framed, "no_preamble");
+        else this.fail(error);
+      },
+    };
+  }
+
+  #dropPending(framed: FramedPipe, reason: string): void {
+    this.#pending.get(framed)?.cancel();
+    if (!this.#pending.delete(framed)) return;
+    this.#owner.onPipeRefused(this, reason);
+    if (reason === "no_preamble") framed.destroy();
   }
 
   #onPreamble(framed: FramedPipe, type: number, body: Bytes): void {
+    this.#pending.get(framed)?.cancel();
+    this.#pending.delete(framed);
+    if (type === FrameType.PREAMBLE && body[0] === STREAM_PIPE) {
+      this.#touch();
+      // Until the stream has its handlers.
+      framed.handler = this.#handlerOf(framed, () => {});
+      if (this.#goodbye === undefined) return this.streams.accept(framed, body);
+      return framed.abort(StreamCode.CLOSING, "the link is closing");
+    }
     const [kind, index, total] = body;
     const isData = type === FrameType.PREAMBLE && kind === DATA_PIPE && body.length === 3 &&
       this.connection.role === "server" && index !== undefined && total !== undefined &&
       index < total && total <= MAX_DATA_PIPES && this.#data[index] === undefined &&
       (this.#expected === 0 || this.#expected === total);
     if (!isData) throw new ProtocolError("bad_preamble", "a pipe begins with no valid PREAMBLE");
+    framed.configure(this.#dataSettings);
     this.#expected = total;
     this.#data[index] = framed;
     framed.handler = this.#handlerOf(framed, (frameType, frame) => this.#onData(frameType, frame));
@@ -444,7 +496,11 @@ export class Link {
       reason === "lost" && this.#peerSaidGoodbye ? this.#endReason() : reason,
     );
     this.#control.destroy();
-    for (const pipe of this.#accepted) pipe.destroy();
+    for (const [pipe, timer] of this.#pending) {
+      timer.cancel();
+      pipe.destroy();
+    }
+    this.streams.down(reason);
     for (const pipe of this.#data) pipe?.destroy();
   }
 }

@@ -13,6 +13,8 @@ export interface LinkInfo {
   readonly idleMs: number;
   /** Bytes that wait to be sent. */
   readonly bufferedBytes: number;
+  /** Tagged streams that are open. */
+  readonly streams: number;
 }
 
 /** What `node.links.stats(name)` tells; absent fields are unknown to the runtime's QUIC. */
@@ -41,6 +43,7 @@ export function linkInfo(link: Link, now: number): LinkInfo {
     rttMs: link.rtt.smoothedMs ?? link.connection.stats?.().rttMs,
     idleMs: Math.max(0, now - link.usedAt),
     bufferedBytes: link.buffered,
+    streams: link.streams.count,
   };
 }
 

@@ -1,6 +1,8 @@
 import type { Bytes } from "../base/bytes.ts";
+import type { ProtocolError } from "../base/errors.ts";
 import type { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import type { FramedPipe } from "./framed_pipe.ts";
 
 /** One life of a node: its name, its key and the epoch that tells this life from earlier ones. */
 export interface PeerIdentity {
@@ -99,4 +101,31 @@ export interface SignalPort {
   release(peer: NodeName): void;
   /** Link events, in order, after the frames that came before them. */
   onLink(listener: (event: LinkEvent) => void): () => void;
+}
+
+/** The pipe of one tagged stream, behind its PREAMBLE. */
+export interface StreamPipe {
+  readonly peer: PeerIdentity;
+  /** Set its handler; of a stream that was opened it is paused until then. */
+  readonly framed: FramedPipe;
+  /** Why the link has ended, when it has. */
+  readonly lost: LinkDownReason | undefined;
+  /** Called once when the link has ended and `done` was not called before. */
+  onLost: (reason: LinkDownReason) => void;
+  /** Ends the link: the peer broke the protocol. */
+  fail(error: ProtocolError): void;
+  /** The stream is over: it keeps the link no longer. Idempotent. */
+  done(): void;
+}
+
+/** The tagged streams' share of the links. */
+export interface StreamPort {
+  /**
+   * Opens a pipe for a stream with this tag, dialling when there is no link.
+   *
+   * @throws TransportError, HandshakeError, OverloadedError
+   */
+  open(peer: NodeName, tag: Bytes): Promise<StreamPipe>;
+  /** Called with each stream that a peer asks for. */
+  onStream: (pipe: StreamPipe, tag: string) => void;
 }

@@ -24,6 +24,7 @@ import { moveLink } from "./migration.ts";
 import type { ConnectOptions, LinkSettings } from "./options.ts";
 import { Outbox } from "./outbox.ts";
 import type { QueuedFrame } from "./outbox.ts";
+import { StreamCode } from "./stream_pipes.ts";
 import type {
   Channel,
   LinkDownReason,
@@ -31,6 +32,7 @@ import type {
   Links,
   PeerIdentity,
   SignalPort,
+  StreamPort,
 } from "./ports.ts";
 
 const NOTHING = new Uint8Array(0);
@@ -62,6 +64,7 @@ export interface LinkTableOptions {
 /** The table of links: one per peer, opened on demand. */
 export interface LinkTable extends Links {
   readonly signals: SignalPort;
+  readonly streams: StreamPort;
   /** Takes a connection that a peer opened. */
   accept(authenticated: Authenticated): void;
   /** The live links. */
@@ -183,6 +186,15 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       adopt(link);
       for (const resolve of ready.get(link) ?? []) resolve();
       ready.delete(link);
+    },
+    onStream: (pipe, tag) => streams.onStream(pipe, tag),
+    onPipeRefused(link, reason) {
+      const { name } = link.peer;
+      meter.count("barrel_streams_refused_total", { reason });
+      once(`${name} ${reason}`, "warn", `refused a pipe of ${name}: ${reason}`, {
+        peer: name,
+        reason,
+      });
     },
     onDrain(link) {
       const entry = entries.get(link.peer.name);
@@ -541,6 +553,22 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     onLink: (listener) => on(listener),
   };
 
+  const streams: StreamPort = {
+    onStream({ framed, done }) {
+      framed.abort(StreamCode.NO_ACCEPTOR, "no streams here");
+      done();
+    },
+    async open(peer, tag) {
+      for (;;) {
+        await connect(peer);
+        const link = entries.get(peer)?.link;
+        if (link?.isOpen) return await link.streams.open(tag);
+        // It says goodbye: the next one is dialled when it has gone.
+        await link?.connection.closed;
+      }
+    },
+  };
+
   const checkRoom = (peer: NodeName, buffered: number) => {
     if (buffered < settings.maxBufferedBytes) return;
     throw new OverloadedError(
@@ -579,12 +607,21 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     if (isClosed) return;
     const now = clock.now();
     for (const [name, { link, holds }] of entries) {
-      if (link === undefined || holds > 0 || now - link.usedAt < settings.idleAfterMs) continue;
+      if (link === undefined || holds > 0 || link.streams.count > 0) continue;
+      if (now - link.usedAt < settings.idleAfterMs) continue;
       if (!options.isNeeded(name)) link.close("idle");
     }
     clock.after(settings.idleSweepMs, sweep);
   };
   clock.after(settings.idleSweepMs, sweep);
+
+  const connect = async (name: NodeName): Promise<PeerIdentity> => {
+    const entry = entryOf(name);
+    if (entry.link !== undefined) return entry.link.peer;
+    if (isClosed) throw new ClosedError("this node is closed");
+    startDial(name, entry);
+    return await (entry.dialing as Promise<PeerIdentity>);
+  };
 
   const goodbye = (name: NodeName, reason: GoodbyeReason): Promise<void> => {
     const link = entries.get(name)?.link;
@@ -602,6 +639,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   return {
     self,
     signals,
+    streams,
     channel(type) {
       if (channels.has(type)) throw new Error(`frame type ${type} has an owner already`);
       const channel = createChannel(type);
@@ -610,13 +648,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     },
     peers: () => live().map(({ peer }) => peer),
     peer: (name) => entries.get(name)?.link?.peer,
-    async connect(name) {
-      const entry = entryOf(name);
-      if (entry.link !== undefined) return entry.link.peer;
-      if (isClosed) throw new ClosedError("this node is closed");
-      startDial(name, entry);
-      return await (entry.dialing as Promise<PeerIdentity>);
-    },
+    connect,
     connectAddress: (address) => dialAddress(address, undefined, undefined),
     disconnect: (name) => goodbye(name, "goodbye"),
     on,
@@ -650,7 +682,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     isInUse(name) {
       const entry = entries.get(name);
       if (entry?.link === undefined) return false;
-      return entry.holds > 0 || entry.link.isUsedByActors;
+      return entry.holds > 0 || entry.link.isUsedByActors || entry.link.streams.count > 0;
     },
     expel: (name, reason, text) => entries.get(name)?.link?.abort(reason, text),
     async close() {

@@ -55,4 +55,13 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "Children that supervisors started again",
   },
+  barrel_streams: { kind: "gauge", help: "Tagged streams that are open" },
+  barrel_streams_refused_total: {
+    kind: "counter",
+    help: "Streams and pipes of peers that were refused, by reason",
+  },
+  barrel_streams_total: {
+    kind: "counter",
+    help: "Tagged streams that were accepted, here or by a peer, by direction",
+  },
 };

@@ -30,6 +30,8 @@ import type { Replication } from "../replica/driver.ts";
 import { createRoster } from "../roster/driver.ts";
 import type { RosterDriver } from "../roster/driver.ts";
 import { LIVENESS_DEFAULTS } from "../roster/options.ts";
+import { createStreams } from "../stream/streams.ts";
+import type { Streams } from "../stream/streams.ts";
 import { nodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
@@ -78,6 +80,7 @@ export interface Node extends AsyncDisposable {
   readonly epoch: number;
   readonly membership: Membership;
   readonly registry: Registry;
+  readonly streams: Streams;
   readonly links: {
     /** The live links. */
     list(): LinkInfo[];
@@ -243,6 +246,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     meter,
     isNeeded: (peer) => links.isInUse(peer),
   });
+  const streams = createStreams({ self: self.name, port: links.streams, clock, logger, meter });
   resolvers.push((name) => links.peer(name)?.addresses ?? []);
   resolvers.push((name) => roster.member(name)?.addresses ?? []);
   resolvers.push((name) => membership.addressesOf(name));
@@ -286,6 +290,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       new Promise<void>((resolve) => void clock.after(SHUTDOWN_MS, resolve)),
     ]);
     system.close();
+    streams.close();
     await Promise.race([
       roster.leave().catch(() => {}),
       new Promise<void>((resolve) => void clock.after(LEAVE_MS, resolve)),
@@ -309,6 +314,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     addresses: self.addresses,
     epoch: self.epoch,
     registry,
+    streams: { accept: streams.accept, open: streams.open, list: streams.list },
     trust,
     membership: {
       join(contact) {

@@ -9,7 +9,7 @@ export const FrameType = {
   CREDIT: 0x03,
   /** A piece of a larger frame that is not the last; the last comes under its own type. */
   FRAGMENT: 0x04,
-  /** Bytes of a tagged stream. */
+  /** Bytes of a tagged stream, on a pipe of its own. */
   DATA: 0x05,
 
   // the link (link/link.ts)
@@ -25,6 +25,13 @@ export const FrameType = {
   PROOF: 0x11,
   READY: 0x12,
   REFUSE: 0x13,
+
+  // tagged streams (stream/protocol.ts), on a pipe of their own; they need no credit
+  STREAM_ACCEPTED: 0x18,
+  STREAM_FINISH: 0x19,
+  STREAM_FINISH_ACK: 0x1a,
+  STREAM_RESET: 0x1b,
+  STREAM_STOP: 0x1c,
 
   // control pipe
   HYPARVIEW: 0x20,

@@ -8,8 +8,8 @@ export const MAX_NAME_BYTES: number = 255;
 export const MAX_ADDRESS_BYTES: number = 255;
 /** Addresses in one peer record. */
 export const MAX_ADDRESSES: number = 8;
-/** One frame on a pipe: header and body. Larger messages travel as fragments. */
-export const MAX_FRAME_BYTES: number = 64 * 1024;
+/** The body of one frame on a pipe. Larger messages travel as fragments. */
+export const MAX_BODY_BYTES: number = 64 * 1024;
 /** One frame of the control channel's protocols. */
 export const MAX_CONTROL_FRAME_BYTES: number = 64 * 1024;
 /** A handshake message; a stranger can make us hold no more. */

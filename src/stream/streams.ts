@@ -1,0 +1,205 @@
+/** `node.streams`: who accepts which tag, and the streams that are open. */
+import type { Clock } from "../base/clock.ts";
+import {
+  BarrelError,
+  ClosedError,
+  ConflictError,
+  messageOf,
+  TimeoutError,
+} from "../base/errors.ts";
+import { logOnce } from "../base/logger.ts";
+import type { Logger } from "../base/logger.ts";
+import type { StreamPipe, StreamPort } from "../link/ports.ts";
+import { StreamCode, tagBytes } from "../link/stream_pipes.ts";
+import type { Meter } from "../metrics/meter.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import { createTaggedStream } from "./tagged_stream.ts";
+import type { StreamHandle, TaggedStream } from "./tagged_stream.ts";
+
+/** Tags with this prefix are the library's own. */
+const RESERVED_PREFIX = "barrel:";
+const OPEN_TIMEOUT_MS = 10_000;
+
+/** Options of `streams.open`. */
+export interface OpenOptions {
+  /** Deadline until the peer has accepted, the dial included, ms. @default 10_000 */
+  readonly timeoutMs?: number;
+  /** Gives up opening. */
+  readonly signal?: AbortSignal;
+}
+
+/** A row of `streams.list()`. */
+export interface StreamInfo {
+  readonly tag: string;
+  readonly peer: NodeName;
+  /** Which end opened it. */
+  readonly direction: "opened" | "accepted";
+}
+
+/** Tagged streams of bytes between nodes, flow-controlled end to end. */
+export interface Streams {
+  /**
+   * Accepts streams with this tag, 1 to 255 bytes of UTF-8, from every member. The handler gets each
+   * of them; one that throws, or rejects, aborts the stream. Returns the function that ends
+   * accepting; streams that are open stay.
+   *
+   * @throws ConflictError when the tag has an acceptor; BarrelError `bad_tag`; ClosedError
+   */
+  accept(tag: string, handler: (stream: TaggedStream) => void | Promise<void>): () => void;
+  /**
+   * Opens a stream to whoever accepts the tag on `node`, dialling when there is no link. Resolves
+   * when the stream has been accepted.
+   *
+   * @throws StreamError when it is refused or the link is lost; TimeoutError; TransportError and
+   * HandshakeError of the dial; OverloadedError above 256 streams to one node; BarrelError `bad_tag`;
+   * ClosedError; the signal's reason
+   */
+  open(tag: string, node: NodeName, options?: OpenOptions): Promise<TaggedStream>;
+  /** The streams that are not over. */
+  list(): StreamInfo[];
+}
+
+/** What the streams are made of. */
+export interface StreamsOptions {
+  readonly self: NodeName;
+  readonly port: StreamPort;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly meter: Meter;
+}
+
+/** The streams of one node, and their end. */
+export interface StreamsDriver extends Streams {
+  /** Aborts every stream and accepts no more. */
+  close(): void;
+}
+
+/** Creates the streams of a node. */
+export function createStreams(options: StreamsOptions): StreamsDriver {
+  const { self, port, clock, logger, meter } = options;
+  const acceptors = new Map<string, (stream: TaggedStream) => void | Promise<void>>();
+  const open = new Map<StreamHandle, StreamInfo>();
+  const opening = new Set<(error: unknown) => void>();
+  const once = logOnce(logger, 1_024);
+  let isClosed = false;
+
+  const begin = (pipe: StreamPipe, tag: string, direction: StreamInfo["direction"]) => {
+    const role = direction === "opened" ? "opener" : "acceptor";
+    const handle: StreamHandle = createTaggedStream(pipe, tag, role, () => {
+      open.delete(handle);
+      meter.gauge("barrel_streams", open.size);
+    });
+    open.set(handle, { tag, peer: pipe.peer.name, direction });
+    meter.gauge("barrel_streams", open.size);
+    return handle;
+  };
+
+  const refuse = (pipe: StreamPipe, code: number, reason: string, text: string) => {
+    const peer = pipe.peer.name;
+    meter.count("barrel_streams_refused_total", { reason });
+    once(`${peer} ${reason}`, "info", `refused a stream of ${peer}: ${text}`, { peer, reason });
+    pipe.framed.abort(code, text);
+    pipe.done();
+  };
+
+  port.onStream = (pipe, tag) => {
+    const handler = acceptors.get(tag);
+    if (isClosed) return refuse(pipe, StreamCode.CLOSING, "closing", `${self} is closing`);
+    if (handler === undefined) {
+      // The tag is a stranger's text: it goes into no label and no log.
+      return refuse(pipe, StreamCode.NO_ACCEPTOR, "no_acceptor", "nobody accepts its tag");
+    }
+    const handle = begin(pipe, tag, "accepted");
+    meter.count("barrel_streams_total", { direction: "accepted" });
+    void run(handler, handle);
+  };
+
+  const run = async (
+    handler: (stream: TaggedStream) => void | Promise<void>,
+    { stream, abort }: StreamHandle,
+  ) => {
+    try {
+      await handler(stream);
+    } catch (error) {
+      const { tag, peer } = stream;
+      logger.log("error", `the acceptor of "${tag}" threw: ${messageOf(error)}`, { peer });
+      abort(StreamCode.ACCEPTOR_FAILED, "acceptor_failed", messageOf(error));
+    }
+  };
+
+  const openPipe = async (tag: string, node: NodeName, isGivenUp: () => boolean) => {
+    const pipe = await port.open(node, tagBytes(tag));
+    if (!isGivenUp() && !isClosed) return begin(pipe, tag, "opened");
+    pipe.framed.abort(StreamCode.GIVEN_UP, "opening was given up");
+    pipe.done();
+    return undefined;
+  };
+
+  return {
+    accept(tag, handler) {
+      check(tag);
+      if (isClosed) throw new ClosedError(`${self} is closed`);
+      if (acceptors.has(tag)) {
+        throw new ConflictError(`"${tag}" has an acceptor on ${self} already`);
+      }
+      acceptors.set(tag, handler);
+      return () => {
+        if (acceptors.get(tag) === handler) acceptors.delete(tag);
+      };
+    },
+    open(tag, node, { timeoutMs = OPEN_TIMEOUT_MS, signal } = {}) {
+      return new Promise((resolve, reject) => {
+        check(tag);
+        if (isClosed) throw new ClosedError(`${self} is closed`);
+        signal?.throwIfAborted();
+        let isGivenUp = false;
+        let handle: StreamHandle | undefined;
+        const giveUp = (error: unknown) => {
+          isGivenUp = true;
+          settled();
+          handle?.abort(StreamCode.GIVEN_UP, "aborted", "opening was given up");
+          reject(error);
+        };
+        const aborted = () => giveUp(signal?.reason);
+        const timer = clock.after(timeoutMs, () => {
+          giveUp(new TimeoutError(`${node} did not accept "${tag}" in ${timeoutMs} ms`));
+        });
+        opening.add(giveUp);
+        const settled = () => {
+          opening.delete(giveUp);
+          timer.cancel();
+          signal?.removeEventListener("abort", aborted);
+        };
+        signal?.addEventListener("abort", aborted);
+        const begun = async () => {
+          handle = await openPipe(tag, node, () => isGivenUp);
+          if (handle === undefined) throw new ClosedError(`${self} is closed`);
+          await handle.accepted;
+          meter.count("barrel_streams_total", { direction: "opened" });
+          return handle.stream;
+        };
+        begun().finally(settled).then(resolve, reject);
+      });
+    },
+    list: () => [...open.values()],
+    close() {
+      isClosed = true;
+      acceptors.clear();
+      for (const giveUp of [...opening]) giveUp(new ClosedError(`${self} is closed`));
+      for (const { abort } of [...open.keys()]) {
+        abort(StreamCode.CLOSING, "closing", `${self} is closing`);
+      }
+    },
+  };
+}
+
+function check(tag: string): void {
+  if (tag.startsWith(RESERVED_PREFIX)) {
+    throw new BarrelError("bad_tag", `tags with "${RESERVED_PREFIX}" in front are reserved`);
+  }
+  try {
+    tagBytes(tag);
+  } catch (error) {
+    throw new BarrelError("bad_tag", messageOf(error), { cause: error });
+  }
+}
