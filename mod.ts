@@ -36,10 +36,14 @@ export type {
 export {
   CallTimeoutError,
   NodeDownError,
+  NoProcedureError,
   NoProcessError,
   RemoteError,
 } from "./src/actor/errors.ts";
 export type { StartOptions } from "./src/actor/calls.ts";
+export type { Rpc, RpcClient, RpcResultOf } from "./src/actor/rpc.ts";
+export type { RpcResult } from "./src/actor/rpc_result.ts";
+export type { Procedures, RpcContext } from "./src/actor/rpc_server.ts";
 export type { ChildStatus, Intensity, Restart, Strategy } from "./src/actor/supervision.ts";
 export type { ChildInfo, Supervisor } from "./src/actor/supervisor.ts";
 export { child } from "./src/actor/supervisor_spec.ts";

@@ -79,7 +79,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   const deadlines = createDeadlines(clock, DEFAULT_TIMEOUT_MS);
   let nextCall = 1;
 
-  system.onDisconnected = (peer, reason) => {
+  system.disconnectListeners.add((peer, reason) => {
     for (const [id, call] of [...pending]) {
       if (call.node !== peer) continue;
       pending.delete(id);
@@ -87,7 +87,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     }
     for (const call of serving.get(peer)?.values() ?? []) call.isCancelled = true;
     serving.delete(peer);
-  };
+  });
 
   system.handlers.set(FrameType.CALL, (reader, from, context) => onCall(reader, from, context));
   system.handlers.set(FrameType.REPLY, (reader, from, context) => onReply(reader, from, context));

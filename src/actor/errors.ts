@@ -19,6 +19,13 @@ export class NoProcessError extends BarrelError {
   }
 }
 
+/** The node exposes no procedure of this name. */
+export class NoProcedureError extends BarrelError {
+  constructor(node: NodeName, procedure: string) {
+    super("no_procedure", `${node} exposes no procedure "${procedure}"`);
+  }
+}
+
 /** The node of the called process cannot be reached, or the link to it broke during the call. */
 export class NodeDownError extends BarrelError {
   readonly node: NodeName;

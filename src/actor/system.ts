@@ -91,7 +91,7 @@ export class ActorSystem implements PidSender {
   }
 
   /** Called with a peer when its link has gone or nothing reaches it. */
-  onDisconnected: ((node: NodeName, reason: string) => void) | undefined;
+  readonly disconnectListeners: Set<(node: NodeName, reason: string) => void> = new Set();
 
   // ---- local processes -------------------------------------------------------------------
 
@@ -521,7 +521,7 @@ export class ActorSystem implements PidSender {
         this.#exitSignal(process.pid, pid, "noproc", true);
       }
     }
-    this.onDisconnected?.(node, "the process was of an earlier life of its node");
+    this.#tellDisconnected(node, "the process was of an earlier life of its node");
   }
 
   // Monitors and links across a lost connection get `noconnection` at once, as in OTP.
@@ -540,7 +540,11 @@ export class ActorSystem implements PidSender {
       else this.#linkedNodeLost(process, node);
     }
     this.#watchedBy.delete(node);
-    this.onDisconnected?.(node, reason);
+    this.#tellDisconnected(node, reason);
+  }
+
+  #tellDisconnected(node: NodeName, reason: string): void {
+    for (const listener of this.disconnectListeners) listener(node, reason);
   }
 
   #linkedNodeLost(process: Process, node: NodeName): void {

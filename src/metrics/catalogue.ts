@@ -47,6 +47,10 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
   barrel_passive_view: { kind: "gauge", help: "Peers kept in reserve" },
   barrel_proxy_dropped_total: { kind: "counter", help: "Messages that a proxy could not pass on" },
   barrel_router_refused_total: { kind: "counter", help: "Name queries that were refused" },
+  barrel_rpc_refused_total: {
+    kind: "counter",
+    help: "Calls of procedures that were refused, by reason",
+  },
   barrel_signals_dropped_total: {
     kind: "counter",
     help: "Signals and replies that an overloaded link did not take",

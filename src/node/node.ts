@@ -4,6 +4,8 @@ import type { StartOptions } from "../actor/calls.ts";
 import type { AnyServer, CallOptions, InitArguments, ServerClient } from "../actor/gen_server.ts";
 import type { ExitReason } from "../actor/messages.ts";
 import type { Behaviour } from "../actor/process.ts";
+import { createRpc } from "../actor/rpc.ts";
+import type { Rpc } from "../actor/rpc.ts";
 import { createSupervisors } from "../actor/supervisor.ts";
 import type { Supervisor } from "../actor/supervisor.ts";
 import type { SupervisorSpec } from "../actor/supervisor_spec.ts";
@@ -108,6 +110,8 @@ export interface Node extends AsyncDisposable {
     /** Called with what others publish; returns the function that ends it. */
     subscribe(topic: string, handler: (bytes: Bytes) => void): () => void;
   };
+  /** Procedures of this node for others, and clients of theirs. */
+  readonly rpc: Rpc;
   readonly metrics: { snapshot(): MetricsSnapshot };
   /** The node's hybrid logical clock: stamps that grow with causality. */
   readonly hlc: { now(): Stamp };
@@ -181,6 +185,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     register: (name, pid, meta) => registry.register(name, pid, meta),
   });
   const supervisors = createSupervisors({ system, calls });
+  const rpc = createRpc(system);
 
   const broadcast = createBroadcast({
     links,
@@ -315,6 +320,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     epoch: self.epoch,
     registry,
     streams: { accept: streams.accept, open: streams.open, list: streams.list },
+    rpc,
     trust,
     membership: {
       join(contact) {

@@ -56,6 +56,13 @@ export const FrameType = {
   UNLINK: 0x48,
   EXIT: 0x49,
   CANCEL_CALL: 0x4a,
+
+  // remote procedures, on the data pipe of the call
+  RPC_CALL: 0x50,
+  RPC_ANSWER: 0x51,
+  RPC_ITEM: 0x52,
+  RPC_CREDIT: 0x53,
+  RPC_CANCEL: 0x54,
 } as const;
 
 /** One of the {@link FrameType} numbers. */

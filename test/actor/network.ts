@@ -7,6 +7,8 @@ import type { ScopedClock } from "../../src/base/scoped_clock.ts";
 import { ActorSystem } from "../../src/actor/system.ts";
 import { createCalls } from "../../src/actor/calls.ts";
 import type { Calls } from "../../src/actor/calls.ts";
+import { createRpc } from "../../src/actor/rpc.ts";
+import type { Rpc } from "../../src/actor/rpc.ts";
 import { createSupervisors } from "../../src/actor/supervisor.ts";
 import type { Supervisors } from "../../src/actor/supervisor.ts";
 import type { LinkEvent, PeerIdentity, SignalPort } from "../../src/link/ports.ts";
@@ -21,6 +23,7 @@ export interface ActorNode {
   readonly system: ActorSystem;
   readonly calls: Calls;
   readonly supervisors: Supervisors;
+  readonly rpc: Rpc;
   readonly meter: MemoryMeter;
   readonly names: Map<string, Pid>;
   readonly holds: Map<string, number>;
@@ -96,7 +99,7 @@ export function actorNetwork(): {
       register: (wanted, pid) => Promise.resolve(void names.set(wanted, pid)),
     });
     const supervisors = createSupervisors({ system, calls });
-    return { identity, system, calls, supervisors, meter, names, holds };
+    return { identity, system, calls, supervisors, rpc: createRpc(system), meter, names, holds };
   };
   return {
     node,
