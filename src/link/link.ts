@@ -38,7 +38,7 @@ export interface LinkOwner {
   /** All pipes stand: frames may be sent. */
   onReady(link: Link): void;
   /** The peer asks for a tagged stream. */
-  onStream(pipe: StreamPipe, tag: string): void;
+  onStream(link: Link, pipe: StreamPipe, tag: string): void;
   /** A pipe of the peer was refused; the link goes on. */
   onPipeRefused(link: Link, reason: string): void;
   /** Some of what was buffered has left. */
@@ -78,8 +78,8 @@ export class Link {
   readonly replaces: Bytes;
   /** When a frame for a room above was sent or received last, on the node's clock. */
   usedAt: number;
-  /** Whether a signal of an actor has ever crossed it: only the reaper closes such a link. */
-  isUsedByActors = false;
+  /** Whether more than the protocols has ever used it: only the reaper closes such a link. */
+  isKept = false;
   /** Frames received in all, answers to pings among them: unchanged means that the peer is silent. */
   heard = 0;
 
@@ -122,7 +122,7 @@ export class Link {
     this.streams = new StreamPipes({
       connection: options.connection,
       peer: options.peer,
-      onStream: (pipe, tag) => this.#owner.onStream(pipe, tag),
+      onStream: (pipe, tag) => this.#owner.onStream(this, pipe, tag),
       onRefused: (reason) => this.#owner.onPipeRefused(this, reason),
       fail: (error) => this.fail(error),
       onIdle() {},

@@ -85,7 +85,11 @@ export interface LinkTable extends Links {
   ping(name: NodeName, timeoutMs: number): Promise<number>;
   /** How many frames have come over the link to `name`: unchanged means silence. */
   heard(name: NodeName): number | undefined;
-  /** Whether a monitor or a process link crosses the link, or it was used of late. */
+  /** Leaves the link to `name` to the reaper, as if an actor had used it. */
+  keep(name: NodeName): void;
+  /** Closes the link to `name` that we dialled, unless the overlay or more than protocols uses it. */
+  letGo(name: NodeName): void;
+  /** Whether a monitor or a process link crosses the link, or more than protocols has used it. */
   isInUse(name: NodeName): boolean;
   /** Ends the link to a peer that breaks the rules or does not read. */
   expel(name: NodeName, reason: LinkDownReason, text: string): void;
@@ -109,6 +113,9 @@ interface Entry {
   migrating: Promise<void> | undefined;
 }
 
+/** Links that we dialled and only protocols have used close so soon: a question costs no link. */
+const LINGER_MS = 3_000;
+const LINGER_SWEEP_MS = 1_000;
 /** How long the link in use has to show that it lives when the peer dials anew, milliseconds. */
 const CHALLENGE_MS = 1_500;
 /** How long a link may be gone for its successor before that is told, milliseconds. */
@@ -172,7 +179,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const linkOwner: LinkOwner = {
     onFrame(link, type, body) {
       if (type >= FIRST_SIGNAL_TYPE) {
-        link.isUsedByActors = true;
+        link.isKept = true;
         return signals.onSignal?.(type as FrameType, body, link.peer);
       }
       const channel = channels.get(type);
@@ -187,7 +194,10 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       for (const resolve of ready.get(link) ?? []) resolve();
       ready.delete(link);
     },
-    onStream: (pipe, tag) => streams.onStream(pipe, tag),
+    onStream(link, pipe, tag) {
+      link.isKept = true;
+      streams.onStream(pipe, tag);
+    },
     onPipeRefused(link, reason) {
       const { name } = link.peer;
       meter.count("barrel_streams_refused_total", { reason });
@@ -356,7 +366,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
         undelivered(name, [frame], "another life of the node");
       } else if (frame.type < FIRST_DATA_TYPE) link.sendControl(frame.type, frame.body);
       else {
-        link.isUsedByActors ||= frame.type >= FIRST_SIGNAL_TYPE;
+        link.isKept ||= frame.type >= FIRST_SIGNAL_TYPE;
         link.sendData(frame.key, frame.type, frame.body, NOTHING);
       }
     }
@@ -534,7 +544,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
           return void signals.onUndelivered?.(peer, epoch, "another life of the node");
         }
         checkRoom(peer, link.buffered);
-        link.isUsedByActors = true;
+        link.isKept = true;
         link.sendData(streamKey, type, head, payload);
         return backPressure(entry, link.buffered);
       }
@@ -562,7 +572,10 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       for (;;) {
         await connect(peer);
         const link = entries.get(peer)?.link;
-        if (link?.isOpen) return await link.streams.open(tag);
+        if (link?.isOpen) {
+          link.isKept = true;
+          return await link.streams.open(tag);
+        }
         // It says goodbye: the next one is dialled when it has gone.
         await link?.connection.closed;
       }
@@ -623,6 +636,25 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     return await (entry.dialing as Promise<PeerIdentity>);
   };
 
+  const sweepLingering = () => {
+    if (isClosed) return;
+    const now = clock.now();
+    for (const [name, { link }] of entries) {
+      if (link !== undefined && now - link.usedAt >= LINGER_MS) letGo(name);
+    }
+    clock.after(LINGER_SWEEP_MS, sweepLingering);
+  };
+  clock.after(LINGER_SWEEP_MS, sweepLingering);
+
+  // Only the end that dialled knows what for; the other may be about to be used.
+  const letGo = (name: NodeName) => {
+    const entry = entries.get(name);
+    if (entry?.link === undefined || entry.link.role === "server") return;
+    if (entry.link.isKept || entry.holds > 0 || entry.link.streams.count > 0) return;
+    if (options.isNeeded(name)) return;
+    entry.link.close("idle");
+  };
+
   const goodbye = (name: NodeName, reason: GoodbyeReason): Promise<void> => {
     const link = entries.get(name)?.link;
     if (link === undefined) return Promise.resolve();
@@ -679,10 +711,15 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       return await link.ping(timeoutMs);
     },
     heard: (name) => entries.get(name)?.link?.heard,
+    keep(name) {
+      const link = entries.get(name)?.link;
+      if (link !== undefined) link.isKept = true;
+    },
+    letGo,
     isInUse(name) {
       const entry = entries.get(name);
       if (entry?.link === undefined) return false;
-      return entry.holds > 0 || entry.link.isUsedByActors || entry.link.streams.count > 0;
+      return entry.holds > 0 || entry.link.isKept || entry.link.streams.count > 0;
     },
     expel: (name, reason, text) => entries.get(name)?.link?.abort(reason, text),
     async close() {

@@ -217,6 +217,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     meter,
     ephemeral: !files.durable,
     heard: (peer) => links.heard(peer),
+    letGo: (peer) => links.letGo(peer),
     ping: (peer, timeoutMs) => links.ping(peer, timeoutMs),
     probeHost: (address, timeoutMs) => connector.probe(address, timeoutMs),
     isAcceptable: (name, publicKey) => trust.check(name, publicKey) !== "mismatch",
@@ -342,7 +343,10 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     },
     links: {
       list: () => links.list(),
-      connect: async (name) => void await links.connect(name),
+      async connect(name) {
+        await links.connect(name);
+        links.keep(name);
+      },
       disconnect: (name) => links.disconnect(name),
       stats: (name) => links.stats(name),
       setConnectOptions(name, connectOptions) {

@@ -44,6 +44,8 @@ export interface RosterDriverOptions {
   /** Frames that have come from a peer so far; `undefined` without a link. */
   readonly heard: (peer: NodeName) => number | undefined;
   readonly ping: (peer: NodeName, timeoutMs: number) => Promise<number>;
+  /** The link to a peer was opened for a question that has been answered. */
+  readonly letGo: (peer: NodeName) => void;
   /** Whether the host says that nothing is bound there. */
   readonly probeHost: (address: string, timeoutMs: number) => Promise<"refused" | "unknown">;
   readonly isAcceptable: (name: NodeName, publicKey: Bytes) => boolean;
@@ -180,8 +182,8 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
     const { name, addresses } = member;
     if (probing.has(name)) return;
     probing.add(name);
+    const hasLink = links.peer(name) !== undefined;
     try {
-      const hasLink = links.peer(name) !== undefined;
       const answers = await Promise.all(
         addresses.slice(0, 2).map((address) => options.probeHost(address, PROBE_HOST_MS)),
       );
@@ -195,6 +197,7 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
     } catch {
       if (connect) feed({ type: "probed", peer: name, result: "silent" });
     } finally {
+      if (!hasLink) options.letGo(name);
       probing.delete(name);
     }
   };

@@ -14,10 +14,12 @@
 import { encodeHex } from "@std/encoding/hex";
 import type { Bytes } from "../base/bytes.ts";
 import { equalBytes } from "../base/bytes.ts";
-import { sample } from "../base/random.ts";
+import { randomFraction, sample } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
 import type { LinkDownReason, PeerIdentity } from "../link/ports.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import { MemberTable } from "./member_table.ts";
+import type { MemberState } from "./member_table.ts";
 import type { Accusation, Evidence, MemberRecord, ProbeRequest } from "./messages.ts";
 import type { LivenessOptions } from "./options.ts";
 
@@ -80,19 +82,6 @@ export type RosterEffect =
   /** The rows of this life are to be hidden, shown again or dropped. */
   | { readonly type: "retire" | "restore" | "forget"; readonly member: Member };
 
-interface MemberState {
-  name: NodeName;
-  publicKey: Bytes;
-  epoch: number;
-  incarnation: number;
-  addresses: readonly string[];
-  ephemeral: boolean;
-  status: MemberStatus;
-  /** When it became unreachable, or down. */
-  since: number;
-  downReason: DownReason | undefined;
-}
-
 interface Watch {
   lastHeard: number;
   suspectedAt: number | undefined;
@@ -120,7 +109,7 @@ const PROBE_AFTER_MS = 2_000;
 const PROBE_EVERY_MS = 1_000;
 /** Members that are asked to look for themselves. */
 const ASKED = 3;
-/** A random member is probed so often, milliseconds. */
+/** A random member is probed so often on average, milliseconds. */
 const RANDOM_PROBE_MS = 10_000;
 /** From this size on a cluster may hold a verdict back, as it may be cut in two. */
 const BRAKE_FROM = 8;
@@ -132,7 +121,7 @@ const MAX_MEMBERS = 100_000;
 /** See the module. */
 export class Roster {
   readonly #options: RosterOptions;
-  readonly #members = new Map<NodeName, MemberState>();
+  readonly #members = new MemberTable();
   /** By accused, then by the accuser's key. */
   readonly #accusations = new Map<NodeName, Map<string, Accusation>>();
   readonly #ours = new Map<NodeName, Accusation>();
@@ -152,7 +141,7 @@ export class Roster {
 
   /** Every member known that is not down, ourselves not among them. */
   members(): Member[] {
-    return [...this.#members.values()].filter((member) => member.status !== "down");
+    return [...this.#members.all()].filter((member) => member.status !== "down");
   }
 
   /** One member, whatever its state. */
@@ -235,7 +224,7 @@ export class Roster {
         since: now,
         downReason: record.left ? "left" : undefined,
       };
-      this.#members.set(name, member);
+      this.#members.add(member);
       if (record.left) effects.push({ type: "retire", member });
       else effects.push({ type: "emit", change: { type: "nodeUp", node: name } });
       return this.#judge(name, now, effects);
@@ -245,7 +234,7 @@ export class Roster {
     if (!isNewLife && record.incarnation < known.incarnation) return;
     if (isNewLife) this.#down(known, "restarted", now, effects);
     const isRefuted = isNewLife || record.incarnation > known.incarnation;
-    known.publicKey = author;
+    this.#members.setKey(known, author);
     known.epoch = epoch;
     known.incarnation = record.incarnation;
     known.addresses = record.addresses;
@@ -337,10 +326,10 @@ export class Roster {
     for (const [peer, watch] of this.#watches) this.#examine(peer, watch, now, effects);
     this.#probeSomebody(now, effects);
     for (const name of [...this.#accusations.keys()]) this.#judge(name, now, effects);
-    for (const member of [...this.#members.values()]) {
+    for (const member of [...this.#members.notAlive]) {
       if (member.status !== "down") continue;
       if (now - member.since < this.#options.liveness.forgetAfterMs) continue;
-      this.#members.delete(member.name);
+      this.#members.delete(member);
       this.#accusations.delete(member.name);
       this.#withdraw(member.name, effects);
       effects.push({ type: "forget", member });
@@ -379,7 +368,9 @@ export class Roster {
   // Nodes whose neighbours all died at once are found by chance.
   #probeSomebody(now: number, effects: RosterEffect[]): void {
     if (now < this.#nextRandomProbe) return;
-    this.#nextRandomProbe = now + RANDOM_PROBE_MS;
+    // Spread, so that nodes which started together do not probe together.
+    const spread = 0.5 + randomFraction(this.#options.random);
+    this.#nextRandomProbe = now + RANDOM_PROBE_MS * spread;
     const others = this.members().filter(({ name }) => !this.#watches.has(name));
     for (const member of sample(this.#options.random, others, 1)) {
       effects.push({ type: "probe", member, connect: true });
@@ -425,18 +416,17 @@ export class Roster {
     const { accusers, isRefused } = this.#accusersOf(member);
     if (accusers === 0) {
       if (member.status !== "unreachable") return;
-      member.status = "alive";
+      this.#members.setStatus(member, "alive");
       effects.push({ type: "emit", change: { type: "nodeUp", node: name } });
       return;
     }
     if (member.status === "alive") {
-      member.status = "unreachable";
+      this.#members.setStatus(member, "unreachable");
       member.since = now;
       effects.push({ type: "emit", change: { type: "nodeUnreachable", node: name } });
     }
     // Reachable members besides the accused, ourselves among them.
-    let reachable = 1;
-    for (const other of this.#members.values()) if (other.status === "alive") reachable++;
+    const reachable = 1 + this.#members.alive;
     if (accusers < Math.min(2, reachable)) return;
     if (!isRefused && this.#isHeld(member, reachable, now)) return;
     this.#down(member, "unreachable", now, effects);
@@ -458,11 +448,7 @@ export class Roster {
 
   // The dead do not vote.
   #isVoter(key: string): boolean {
-    if (key === this.#selfKey) return true;
-    for (const member of this.#members.values()) {
-      if (encodeHex(member.publicKey) === key) return member.status !== "down";
-    }
-    return false;
+    return key === this.#selfKey || this.#members.isStanding(key);
   }
 
   // Many silent at once look like a cut between two halves: only the larger half goes on, later.
@@ -470,7 +456,7 @@ export class Roster {
   #isHeld(member: MemberState, reachable: number, now: number): boolean {
     const { partitionHoldMs, suspicionMs } = this.#options.liveness;
     let silent = 0;
-    for (const { status, since, downReason } of this.#members.values()) {
+    for (const { status, since, downReason } of this.#members.notAlive) {
       const isLate = status === "down" && downReason === "unreachable" && now - since < WINDOW_MS;
       if (status === "unreachable" || isLate) silent++;
     }
@@ -487,7 +473,7 @@ export class Roster {
 
   #down(member: MemberState, reason: DownReason, now: number, effects: RosterEffect[]): void {
     if (member.status === "down") return;
-    member.status = "down";
+    this.#members.setStatus(member, "down");
     member.since = now;
     member.downReason = reason;
     this.#watches.delete(member.name);
@@ -497,7 +483,7 @@ export class Roster {
   }
 
   #revive(member: MemberState, effects: RosterEffect[]): void {
-    member.status = "alive";
+    this.#members.setStatus(member, "alive");
     effects.push({ type: "restore", member: { ...member } });
     effects.push({ type: "emit", change: { type: "nodeUp", node: member.name } });
   }

@@ -45,6 +45,7 @@ async function pair(world: LinkWorld) {
   b.resolvers.push((name) => name === a.self.name ? a.self.addresses : []);
   await world.until(a.links.connect(b.self.name));
   await world.holds(() => b.links.list().length === 1);
+  a.links.keep(b.self.name);
   return { a, b };
 }
 

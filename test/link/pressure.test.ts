@@ -25,7 +25,10 @@ describe("the reaper", () => {
       ["idle", "held", "needed", "busy"].map((name) => world.start(name)),
     ) as [LinkNode, LinkNode, LinkNode, LinkNode];
     const [idle, held, needed, busy] = peers;
-    for (const peer of peers) await connected(world, hub, peer);
+    for (const peer of peers) {
+      await connected(world, hub, peer);
+      hub.links.keep(peer.self.name);
+    }
     hub.links.signals.hold(held.self.name);
     hub.needs.push((name) => name === needed.self.name);
     busy.links.signals.onSignal = () => {};
@@ -43,6 +46,24 @@ describe("the reaper", () => {
     assert.deepEqual(held.told, ["up", "down idle"]);
     await closeAll(world, hub, ...peers);
   });
+});
+
+test("a link that was opened for a question closes soon after it, one that is kept does not", async () => {
+  const world = linkWorld(6);
+  const [a, b, c] = [await world.start("a"), await world.start("b"), await world.start("c")];
+  await connected(world, a, b);
+  await connected(world, a, c);
+  a.links.keep(c.self.name);
+  await world.run(6_000);
+  assert.deepEqual(b.told, ["up", "down idle"]);
+  assert.deepEqual(c.told, ["up"]);
+  await connected(world, a, b);
+  a.links.letGo(b.self.name);
+  a.links.letGo(c.self.name);
+  await world.run(500);
+  assert.deepEqual(b.told, ["up", "down idle", "up", "down idle"]);
+  assert.deepEqual(c.told, ["up"]);
+  await closeAll(world, a, b, c);
 });
 
 describe("a node that comes back", () => {

@@ -136,3 +136,25 @@ test("a late joiner sees every service", { timeoutMs: 60_000 }, async () => {
   await sim.run(late.membership.join(sim.node(1).addresses[0] as string));
   await sim.until(() => late.registry.names().length === 100, { withinMs: 10_000 });
 });
+
+test("at rest a node hardly ever has more than two connections beside those to its neighbours", {
+  timeoutMs: 120_000,
+}, async () => {
+  const sim = await createSimulation({ seed: 5, nodes: 30, latencyMs: [5, 40], loss: 0.01 });
+  await converged(sim, 30);
+  await sim.run({ forMs: 120_000 });
+  let looks = 0, many = 0, more = 0;
+  for (let second = 0; second < 60; second++) {
+    await sim.run({ forMs: 1_000 });
+    for (const node of sim.nodes) {
+      const extra = node.links.list().length - node.membership.activeView().length;
+      looks++;
+      more += extra;
+      if (extra > 2) many++;
+    }
+  }
+  // Probes and shuffles of several nodes may meet at one.
+  assert.ok(many / looks < 0.01, `${many} of ${looks} looks`);
+  assert.ok(more / looks < 0.5, `${more / looks} more on average`);
+  await sim.close();
+});
