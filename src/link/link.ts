@@ -107,6 +107,11 @@ export class Link {
   #ackSent = false;
   #ackReceived = false;
   #isDrained = false;
+  #isLingering = false;
+  #ownStreamsOver = false;
+  #peerStreamsOver = false;
+  #isTold = false;
+  readonly #over = Promise.withResolvers<void>();
 
   readonly #pings = new Map<number, { at: number; resolve: (rttMs: number) => void }>();
   #nextPing = 1;
@@ -125,7 +130,7 @@ export class Link {
       onStream: (pipe, tag) => this.#owner.onStream(this, pipe, tag),
       onRefused: (reason) => this.#owner.onPipeRefused(this, reason),
       fail: (error) => this.fail(error),
-      onIdle() {},
+      onIdle: () => this.#closeWithStreams(),
     });
     this.#control = options.control;
     this.#control.handler = this.#handlerOf(
@@ -163,6 +168,16 @@ export class Link {
   /** Whether it ended with everything delivered that either end had sent. */
   get isDrained(): boolean {
     return this.#isDrained;
+  }
+
+  /** Whether only streams go on over it: another link has taken over. */
+  get isLingering(): boolean {
+    return this.#isLingering;
+  }
+
+  /** Settles when it carries no more messages; streams may go on. */
+  get over(): Promise<void> {
+    return this.#over.promise;
   }
 
   /** Round trips over the control pipe, milliseconds; smoothed as RFC 6298 §2 does. */
@@ -384,6 +399,7 @@ export class Link {
       // Until the stream has its handlers.
       framed.handler = this.#handlerOf(framed, () => {});
       if (this.#goodbye === undefined) return this.streams.accept(framed, body);
+      if (this.#isReplaced) return framed.abort(StreamCode.MOVED, "another link took over");
       return framed.abort(StreamCode.CLOSING, "the link is closing");
     }
     const [kind, index, total] = body;
@@ -424,6 +440,8 @@ export class Link {
       case FrameType.GOODBYE:
         return this.#onGoodbye(body);
       case FrameType.GOODBYE_ACK:
+        // The second one says that the streams are over, too.
+        if (this.#isLingering) this.#peerStreamsOver = true;
         this.#ackReceived = true;
         return this.#finishGoodbye();
       default:
@@ -471,14 +489,38 @@ export class Link {
 
   #finishGoodbye(): void {
     if (!this.#ackReceived || !this.#ackSent || this.#isDown) return;
-    // One turn, so that the acknowledgement leaves before the connection does; should it be lost,
-    // the close code says the same.
-    const reason = this.#endReason();
     this.#isDrained = true;
+    if (!this.#isReplaced) return this.#closeGently();
+    // Messages go over the successor from now on; the streams of this connection stay on it.
+    this.#goodbyeTimer?.cancel();
+    if (!this.#isLingering) {
+      this.#isLingering = true;
+      this.#tellDown(this.#endReason());
+    }
+    this.#closeWithStreams();
+  }
+
+  #closeWithStreams(): void {
+    if (!this.#isLingering || this.#isDown) return;
+    if (!this.#ownStreamsOver && this.streams.count === 0) {
+      this.#ownStreamsOver = true;
+      this.#control.send(0, FrameType.GOODBYE_ACK, EMPTY, EMPTY);
+    }
+    if (this.#ownStreamsOver && this.#peerStreamsOver) this.#closeGently();
+  }
+
+  // In a turn, so that the acknowledgement leaves before the connection does; should it be lost,
+  // the close code says the same.
+  #closeGently(): void {
+    const reason = this.#endReason();
     this.#options.clock.nextTurn(() => {
       this.connection.close(CloseCode.GOODBYE, reason);
       this.#down(reason);
     });
+  }
+
+  get #isReplaced(): boolean {
+    return this.#goodbye === "replaced" || this.#reason === "replaced";
   }
 
   // The peer's word counts; our own leaving says nothing about the peer.
@@ -491,10 +533,7 @@ export class Link {
     if (this.#isDown) return;
     this.#isDown = true;
     this.#goodbyeTimer?.cancel();
-    this.#owner.onDown(
-      this,
-      reason === "lost" && this.#peerSaidGoodbye ? this.#endReason() : reason,
-    );
+    this.#tellDown(reason === "lost" && this.#peerSaidGoodbye ? this.#endReason() : reason);
     this.#control.destroy();
     for (const [pipe, timer] of this.#pending) {
       timer.cancel();
@@ -502,6 +541,13 @@ export class Link {
     }
     this.streams.down(reason);
     for (const pipe of this.#data) pipe?.destroy();
+  }
+
+  #tellDown(reason: LinkDownReason): void {
+    if (this.#isTold) return;
+    this.#isTold = true;
+    this.#owner.onDown(this, reason);
+    this.#over.resolve();
   }
 }
 

@@ -80,7 +80,7 @@ async function handOver(old: Link, ports: MigrationPorts, signal: AbortSignal): 
         return authenticated.connection.close(CloseCode.GOODBYE, "too late");
       }
       await ports.takeOver(authenticated, address, old.id);
-      await old.connection.closed;
+      await old.over;
       return;
     } catch (error) {
       failure = error;

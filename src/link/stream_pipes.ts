@@ -27,6 +27,8 @@ export const StreamCode = {
   ACCEPTOR_FAILED: 5,
   /** Whoever opened it does not want it any more. */
   GIVEN_UP: 6,
+  /** The link that it was asked for on was handed over: ask on the next one. */
+  MOVED: 7,
 } as const;
 
 /** Settings of the pipe of a stream: its reader grants the credit, and no frame comes in pieces. */

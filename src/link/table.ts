@@ -128,6 +128,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const channels = new Map<number, Channel>();
   const listeners = new Set<(event: LinkEvent) => void>();
   const pending = new Set<Link>();
+  // Handed over, but for the streams that began on them.
+  const lingering = new Set<Link>();
   const ready = new Map<Link, (() => void)[]>();
   const once = logOnce(logger, 1_024);
   let isClosed = false;
@@ -222,6 +224,10 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     },
     onDown(link, reason) {
       pending.delete(link);
+      if (link.isLingering) {
+        lingering.add(link);
+        void link.connection.closed.then(() => lingering.delete(link));
+      }
       down(link, reason);
     },
   };
@@ -728,7 +734,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       for (const [name, entry] of entries) dropOutbox(name, entry, "this node is closing");
       const links = [...entries.values()].flatMap(({ link, draining }) => [link, ...draining]);
       const emptied = new Promise<void>((resolve) => (whenEmpty = resolve));
-      for (const link of pending) link.abort("goodbye", "closing");
+      for (const link of [...pending, ...lingering]) link.abort("goodbye", "closing");
       let waits = false;
       for (const link of links) {
         if (link === undefined) continue;

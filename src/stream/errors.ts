@@ -4,7 +4,7 @@ import { BarrelError } from "../base/errors.ts";
  * Why a stream failed. `no_acceptor`: nobody accepts the tag there. `too_many`: the peer has too many
  * streams already. `closing`: the peer is closing. `aborted`: the other end gave up writing.
  * `stopped`: the other end reads no more. `acceptor_failed`: who accepted it threw. `lost`: the link
- * ended.
+ * ended. `moved`: the link was handed over just then; `open` tries again by itself.
  */
 export type StreamFailure =
   | "no_acceptor"
@@ -13,7 +13,8 @@ export type StreamFailure =
   | "aborted"
   | "stopped"
   | "acceptor_failed"
-  | "lost";
+  | "lost"
+  | "moved";
 
 /** A tagged stream could not be opened, or broke. */
 export class StreamError extends BarrelError {

@@ -13,6 +13,7 @@ import type { StreamPipe, StreamPort } from "../link/ports.ts";
 import { StreamCode, tagBytes } from "../link/stream_pipes.ts";
 import type { Meter } from "../metrics/meter.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import type { StreamError } from "./errors.ts";
 import { createTaggedStream } from "./tagged_stream.ts";
 import type { StreamHandle, TaggedStream } from "./tagged_stream.ts";
 
@@ -172,9 +173,15 @@ export function createStreams(options: StreamsOptions): StreamsDriver {
         };
         signal?.addEventListener("abort", aborted);
         const begun = async () => {
-          handle = await openPipe(tag, node, () => isGivenUp);
+          for (let isAccepted = false; !isAccepted;) {
+            handle = await openPipe(tag, node, () => isGivenUp);
+            if (handle === undefined) throw new ClosedError(`${self} is closed`);
+            isAccepted = await handle.accepted.then(() => true, (error) => {
+              if (isGivenUp || (error as StreamError).reason !== "moved") throw error;
+              return false;
+            });
+          }
           if (handle === undefined) throw new ClosedError(`${self} is closed`);
-          await handle.accepted;
           meter.count("barrel_streams_total", { direction: "opened" });
           return handle.stream;
         };

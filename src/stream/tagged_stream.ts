@@ -247,6 +247,8 @@ function abortError(code: number, peer: NodeName, tag: string, reason: string): 
       return new StreamError("too_many", `${peer} refused "${tag}": ${reason}`);
     case StreamCode.CLOSING:
       return new StreamError("closing", `${peer} is closing: ${reason}`);
+    case StreamCode.MOVED:
+      return new StreamError("moved", `the link to ${peer} was handed over: ${reason}`);
     case StreamCode.ACCEPTOR_FAILED:
       return new StreamError("acceptor_failed", `whoever accepted "${tag}" failed: ${reason}`);
     default:

@@ -76,3 +76,44 @@ test("two runs with one seed carry the same packets", async () => {
   };
   assert.equal(await run(), await run());
 });
+
+test("a stream outlives the hand-over of its link, and one that is opened meanwhile is accepted", async () => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const sim = await createSimulation({ seed, nodes: 2, latencyMs: [1, 50], loss: 0.02 });
+    const [a, b] = [sim.node(0), sim.node(1)];
+    await sim.until(() => a.membership.members().length === 2);
+    const got: Promise<Uint8Array>[] = [];
+    b.streams.accept("test", (stream) => {
+      got.push(readAll(stream.readable));
+      void stream.writable.close();
+    });
+    const events: string[] = [];
+    a.membership.on(({ type }) => events.push(type));
+    b.membership.on(({ type }) => events.push(type));
+    const bytes = pattern(2_000_000, seed);
+    const first = await sim.run(a.streams.open("test", b.name));
+    const writer = first.writable.getWriter();
+    await sim.run(writer.write(bytes.subarray(0, 900_000)));
+    const mover = seed % 2 === 0 ? a : b;
+    const moved = mover.links.migrate((mover === a ? b : a).name);
+    // More are asked for at every stage of it.
+    const opened: Promise<TaggedStream>[] = [];
+    for (let i = 0; i < 20; i++) {
+      await sim.run({ forMs: 10 });
+      opened.push(a.streams.open("test", b.name));
+    }
+    await sim.run(moved);
+    await sim.run(writer.write(bytes.subarray(900_000)));
+    await sim.run(writer.close());
+    for (const stream of await sim.run(Promise.all(opened))) {
+      await sim.run(stream.writable.close());
+      await sim.run(stream.readable.cancel());
+    }
+    assert.deepEqual(await sim.run(got[0] as Promise<Uint8Array>), bytes);
+    for (const rest of got.slice(1)) assert.equal((await sim.run(rest)).length, 0);
+    await sim.run({ forMs: 1_000 });
+    assert.deepEqual(events, []);
+    assert.equal(linkOf(a, b)?.streams, 0);
+    await sim.close();
+  }
+});
