@@ -27,6 +27,7 @@ const DEFAULT_TIMEOUT_MS = 5_000;
 
 interface Pending {
   readonly node: NodeName;
+  readonly epoch: number;
   readonly target: string;
   resolve(value: unknown): void;
   reject(error: unknown): void;
@@ -79,13 +80,18 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   const deadlines = createDeadlines(clock, DEFAULT_TIMEOUT_MS);
   let nextCall = 1;
 
-  system.disconnectListeners.add((peer, reason) => {
+  system.disconnectListeners.add(({ node: peer, reason, epoch }) => {
     for (const [id, call] of [...pending]) {
-      if (call.node !== peer) continue;
+      if (call.node !== peer || (epoch !== undefined && call.epoch !== epoch)) continue;
       pending.delete(id);
-      call.reject(new NodeDownError(peer, reason));
+      call.reject(
+        epoch === undefined
+          ? new NodeDownError(peer, reason)
+          : new NoProcessError(call.target, "noproc"),
+      );
     }
-    for (const call of serving.get(peer)?.values() ?? []) call.isCancelled = true;
+    if (epoch !== undefined) return;
+    for (const call of serving.get(peer)?.values() ?? []) call.cancel();
     serving.delete(peer);
   });
 
@@ -94,8 +100,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   system.handlers.set(FrameType.CANCEL_CALL, (reader, from) => {
     const id = reader.varint();
     const calls = serving.get(from.name);
-    const call = calls?.get(id);
-    if (call !== undefined) call.isCancelled = true;
+    calls?.get(id)?.cancel();
     calls?.delete(id);
   });
 
@@ -117,7 +122,10 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
       args,
       (value) => reply(ReplyStatus.OK, value),
       (error) => reply(ReplyStatus.THREW, error),
-      (reason) => reply(ReplyStatus.NO_PROCESS, reason),
+      (reason) => {
+        const why = reason instanceof NodeDownError ? "noconnection" : reason;
+        reply(ReplyStatus.NO_PROCESS, why);
+      },
     );
     calls.set(id, call);
     deliver(target, call);
@@ -223,11 +231,41 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
       args,
       resolve,
       (error) => reject(new RemoteError(error)),
-      (reason) => reject(new NoProcessError(String(pid), reason)),
+      (reason) => {
+        reject(reason instanceof NodeDownError ? reason : new NoProcessError(String(pid), reason));
+      },
     );
     if (system.isLocal(pid)) deliver(pid, request);
     else request.refuse("noproc");
-    return () => void (request.isCancelled = true);
+    return () => request.cancel();
+  };
+
+  // A proxy passes calls on in the order in which they and other messages came.
+  system.forward = (target, message) => {
+    if (message instanceof CastRequest) return cast(target, message.method, message.args);
+    if (!(message instanceof Call)) return system.send(target, message);
+    if (message.isCancelled) return;
+    message.leave();
+    if (target.node === node) {
+      if (system.isLocal(target)) deliver(target, message);
+      else message.refuse("noproc");
+      return;
+    }
+    const { method, args } = message;
+    try {
+      message.onCancel = callThere(target, String(target), method, args, {
+        resolve: message.answer,
+        reject(error) {
+          if (error instanceof RemoteError) message.fail(error.cause);
+          else message.refuse(error instanceof NoProcessError ? error.reason : error);
+        },
+      });
+    } catch (error) {
+      message.fail(error);
+    }
+  };
+  system.refuse = (message, reason) => {
+    if (message instanceof Call) message.refuse(reason);
   };
 
   const callThere = (
@@ -239,7 +277,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   ) => {
     const id = nextCall++;
     const payload = system.encode(args, pid.node, pid.epoch);
-    pending.set(id, { node: pid.node, target, resolve, reject });
+    pending.set(id, { node: pid.node, epoch: pid.epoch, target, resolve, reject });
     const head = packNamed(method, pid.id, id);
     try {
       void port.send(pid.node, pid.epoch, pid.id, FrameType.CALL, head, payload);
@@ -334,6 +372,8 @@ class Call implements CallRequest {
   readonly args: unknown[];
   readonly from = undefined;
   isCancelled = false;
+  /** Set where somebody else serves it. */
+  onCancel: (() => void) | undefined;
   readonly #answer: (value: unknown) => void;
   readonly #fail: (error: unknown) => void;
   readonly #refuse: (reason: ExitReason) => void;
@@ -357,6 +397,19 @@ class Call implements CallRequest {
   waitIn(requests: Set<{ refuse(reason: ExitReason): void }>): void {
     this.#waitingIn = requests as Set<Call>;
     this.#waitingIn.add(this);
+  }
+
+  /** It does not wait there any more. */
+  leave(): void {
+    this.#waitingIn?.delete(this);
+    this.#waitingIn = undefined;
+  }
+
+  /** The caller has given up. */
+  cancel(): void {
+    this.isCancelled = true;
+    this.leave();
+    this.onCancel?.();
   }
 
   readonly answer = (value: unknown): void => {

@@ -1,12 +1,21 @@
 import type { Clock, Timer } from "../base/clock.ts";
 import { ClosedError, TimeoutError } from "../base/errors.ts";
 import { Ring } from "../base/ring.ts";
-import type { TurnBudget } from "./turn_budget.ts";
+import type { Turn, TurnBudget } from "./turn_budget.ts";
 
 /** Options of a receive. */
 export interface ReceiveOptions {
   /** Give up after so long, milliseconds. Default: never. */
   readonly timeoutMs?: number;
+}
+
+/** What all mailboxes of a node share. */
+export interface MailboxSettings {
+  readonly clock: Clock;
+  readonly budget: TurnBudget;
+  /** Waiting messages that are a reason to tell somebody. */
+  readonly highWaterMark: number;
+  readonly onHighWater: (mailbox: Mailbox) => void;
 }
 
 interface Waiter {
@@ -19,16 +28,21 @@ interface Waiter {
  * The messages of one process, in the order of their arrival. A selective receive takes the first
  * one that matches and leaves the others where they are.
  */
-export class Mailbox {
+export class Mailbox implements Turn {
   readonly #messages = new Ring<unknown>();
-  readonly #clock: Clock;
-  readonly #budget: TurnBudget;
+  readonly #settings: MailboxSettings;
   #waiter: Waiter | undefined;
   #closed: Error | undefined;
+  /** Some messages wait for this process to have its turn. */
+  #isInLine = false;
 
-  constructor(clock: Clock, budget: TurnBudget) {
-    this.#clock = clock;
-    this.#budget = budget;
+  constructor(settings: MailboxSettings) {
+    this.#settings = settings;
+  }
+
+  /** What every receive fails with since `close`. */
+  get closed(): Error {
+    return this.#closed ?? new ClosedError("the process has ended");
   }
 
   /** How many messages wait. */
@@ -36,11 +50,20 @@ export class Mailbox {
     return this.#messages.length;
   }
 
+  /** Whether the process waits for a message, and none that it wants is there. */
+  get isWaiting(): boolean {
+    return this.#waiter !== undefined && !this.#isInLine;
+  }
+
   /** Delivers one message; nothing happens after `close`. */
   push(message: unknown): void {
     if (this.#closed !== undefined) return;
-    if (this.#waiter?.offer(message)) return;
+    if (this.#waiter !== undefined && !this.#isInLine) {
+      if (!this.#settings.budget.spend()) this.#standInLine();
+      else if (this.#waiter.offer(message)) return;
+    }
     this.#messages.push(message);
+    if (this.#messages.length === this.#settings.highWaterMark) this.#settings.onHighWater(this);
   }
 
   /** Ends it: a waiting receive fails with `error`, and so does every later one. */
@@ -59,12 +82,14 @@ export class Mailbox {
 
   /** The next message. @throws TimeoutError, ClosedError when the process has ended */
   next(options?: ReceiveOptions): Promise<unknown> {
-    if (this.#messages.length === 0 || this.#closed !== undefined) {
-      return this.#wait((message) => ({ value: message }), options);
+    if (this.#messages.length > 0 && this.#waiter === undefined) {
+      if (!this.#isInLine && this.#settings.budget.spend()) {
+        return Promise.resolve(this.#messages.shift());
+      }
+      // This turn has been used up: others first.
+      this.#standInLine();
     }
-    if (this.#budget.spend()) return Promise.resolve(this.#messages.shift());
-    // This turn has been used up: others first.
-    return this.#budget.nextTurn().then(() => this.next(options));
+    return this.#wait((message) => ({ value: message }), options);
   }
 
   /**
@@ -73,7 +98,7 @@ export class Mailbox {
    * @throws TimeoutError, ClosedError, and what `match` throws
    */
   take<T>(match: (message: unknown) => T | undefined, options?: ReceiveOptions): Promise<T> {
-    if (this.#closed === undefined) {
+    if (this.#waiter === undefined && !this.#isInLine) {
       for (let i = 0; i < this.#messages.length; i++) {
         let result: T | undefined;
         try {
@@ -82,6 +107,10 @@ export class Mailbox {
           return Promise.reject(error);
         }
         if (result === undefined) continue;
+        if (!this.#settings.budget.spend()) {
+          this.#standInLine();
+          break;
+        }
         this.#messages.removeAt(i);
         return Promise.resolve(result);
       }
@@ -90,6 +119,29 @@ export class Mailbox {
       const value = match(message);
       return value === undefined ? undefined : { value };
     }, options);
+  }
+
+  /** Its turn has come: a waiting receive gets the first message that it takes. */
+  serve(): void {
+    this.#isInLine = false;
+    this.#offerAll();
+  }
+
+  #standInLine(): void {
+    if (this.#isInLine) return;
+    this.#isInLine = true;
+    this.#settings.budget.defer(this);
+  }
+
+  #offerAll(): boolean {
+    for (let i = 0; i < this.#messages.length; i++) {
+      const waiter = this.#waiter;
+      if (waiter === undefined) return true;
+      if (!waiter.offer(this.#messages.at(i))) continue;
+      this.#messages.removeAt(i);
+      return true;
+    }
+    return this.#waiter === undefined;
   }
 
   #wait<T>(
@@ -128,7 +180,9 @@ export class Mailbox {
       };
       const timeoutMs = options?.timeoutMs;
       if (timeoutMs === undefined) return;
-      timer = this.#clock.after(timeoutMs, () => {
+      timer = this.#settings.clock.after(timeoutMs, () => {
+        // What has arrived in time counts, even while it waits for its turn.
+        if (this.#isInLine && this.#offerAll()) return;
         fail(new TimeoutError(`no message within ${timeoutMs} ms`));
       });
     });

@@ -31,7 +31,7 @@ export interface Self<Msg> {
   monitor(target: Pid | string): Ref;
   /** Ends a monitor; `flush` also removes its `Down` from the mailbox. */
   demonitor(ref: Ref, options?: { flush?: boolean }): void;
-  /** Asks for a `NodeDown` when the node is declared down. */
+  /** Asks for a `NodeDown` when the node is declared down; at once when it is no member. */
   monitorNode(node: NodeName): void;
   /** Ties both lives together: when one ends, the other gets an exit signal. */
   link(pid: Pid): void;
@@ -66,12 +66,14 @@ export class Process {
   isAlive = true;
   /** Takes calls and casts; raw processes do not. */
   isServer = false;
+  /** It has been said that it does not keep up with its messages. */
+  isFlooded = false;
   /** Monitors of others on this process, by the watcher's key. */
   watchers: Map<string, Watcher> | undefined;
   /** Monitors of this process on others, by reference id. */
   monitors: Map<number, Monitor> | undefined;
-  /** Linked processes, by `toString` and epoch. */
-  links: Map<string, Pid> | undefined;
+  /** Linked processes, by node, epoch and number. */
+  links: Map<string, ProcessLink> | undefined;
   nodes: Set<NodeName> | undefined;
   /** Requests that it has not answered; refused when it ends. */
   requests: Set<{ refuse(reason: ExitReason): void }> | undefined;
@@ -96,6 +98,13 @@ export class Process {
   }
 }
 
+/** A link as one of its sides sees it. */
+export interface ProcessLink {
+  readonly pid: Pid;
+  /** 0, or the number under which it was taken back and is not yet acknowledged. */
+  unlinking: number;
+}
+
 /** Who is told when a process ends. */
 export interface Watcher {
   /** The watching process of this node, or the watching node with its own number. */
@@ -103,6 +112,8 @@ export interface Watcher {
   readonly node: NodeName;
   readonly epoch: number;
   readonly ref: number;
+  /** The watching process's number on its node. */
+  readonly id: number;
 }
 
 /** A monitor as its owner sees it. */

@@ -130,7 +130,9 @@ export function createRpc(system: ActorSystem): Rpc {
     if (pending.get(id)?.node !== from.name) return;
     onReply({ type: "item", id, value: decodeMessage(reader.rest(), context) });
   });
-  system.disconnectListeners.add((peer, reason) => {
+  system.disconnectListeners.add(({ node: peer, reason, epoch }) => {
+    // Calls of procedures are for whichever life is there.
+    if (epoch !== undefined) return;
     for (const call of [...pending.values()]) {
       if (call.node !== peer) continue;
       call.over();

@@ -38,6 +38,10 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
   barrel_broadcast_delivered_total: { kind: "counter", help: "Broadcasts that arrived here" },
   barrel_broadcast_events_total: { kind: "counter", help: "Duplicates and losses, by kind" },
   barrel_broadcast_sent_total: { kind: "counter", help: "Frames of the broadcast, by kind" },
+  barrel_mailbox_high_water_total: {
+    kind: "counter",
+    help: "How often a mailbox grew to the high-water mark",
+  },
   barrel_members_changed_total: { kind: "counter", help: "Transitions of members, by type" },
   barrel_membership_sent_total: { kind: "counter", help: "Messages of the overlay, by type" },
   barrel_messages_dropped_total: {

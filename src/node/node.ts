@@ -179,7 +179,9 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     logger,
     meter,
     maxMessageBytes: limits.maxMessageBytes,
+    mailboxHighWater: limits.mailboxHighWater,
     resolveName: (name) => registry.whereis(name),
+    isMember: (name) => ["alive", "unreachable"].includes(roster.member(name)?.status ?? ""),
   });
   const calls = createCalls(system, {
     register: (name, pid, meta) => registry.register(name, pid, meta),

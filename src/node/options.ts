@@ -30,6 +30,8 @@ export interface LimitOptions {
   readonly maxMessageBytes: number;
   /** How far ahead of our clock a peer's stamp may be, ms. Cluster-wide. @default 5_000 */
   readonly maxDriftMs: number;
+  /** Messages waiting in one mailbox that are a reason to warn. This node. @default 10_000 */
+  readonly mailboxHighWater: number;
 }
 
 /** Options of `createNode`. */
@@ -75,4 +77,5 @@ export const AUTH_DEFAULTS: AuthOptions = Object.freeze({
 export const LIMIT_DEFAULTS: LimitOptions = Object.freeze({
   maxMessageBytes: 16 << 20,
   maxDriftMs: 5_000,
+  mailboxHighWater: 10_000,
 });

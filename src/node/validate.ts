@@ -72,6 +72,7 @@ const schema = v.strictObject({
   limits: v.optional(v.strictObject({
     maxMessageBytes: v.optional(size(1024, 2 ** 30)),
     maxDriftMs: v.optional(milliseconds),
+    mailboxHighWater: v.optional(size(1, 2 ** 31)),
   })),
   transports: v.optional(v.array(injected)),
   clock: v.optional(injected),

@@ -1,7 +1,8 @@
 /**
  * Proxies: processes of this node that pass what they get on to a live instance of a service,
- * wherever that is now. One a name. Messages keep their order; at most 32 wait for the service or
- * for room towards it, and what does not fit is counted, as a `send` to a dead pid would be.
+ * wherever that is now, calls and casts of servers included. One a name. Messages keep their order;
+ * at most 32 wait for the service or for room towards it, and what does not fit is counted, as a
+ * `send` to a dead pid would be; a call is refused.
  */
 import type { Process, Self } from "../actor/process.ts";
 import type { ActorSystem } from "../actor/system.ts";
@@ -11,7 +12,10 @@ import type { Pid } from "../wire/pid.ts";
 
 /** What proxies need. */
 export interface ProxyOptions {
-  readonly system: Pick<ActorSystem, "spawn" | "find" | "terminate" | "exitListeners">;
+  readonly system: Pick<
+    ActorSystem,
+    "spawn" | "find" | "terminate" | "exitListeners" | "forward" | "refuse"
+  >;
   readonly clock: Clock;
   readonly meter: Meter;
   /** An instance that is known. */
@@ -49,7 +53,10 @@ export class Proxies {
   get(name: string): Pid {
     const known = this.#byName.get(name);
     if (known !== undefined) return known.pid;
-    const pid = this.#options.system.spawn((self: Self<unknown>) => this.#run(name, self));
+    const { system } = this.#options;
+    const pid = system.spawn((self: Self<unknown>) => this.#run(name, self));
+    // Calls and casts come through its mailbox like everything else, and keep their place.
+    (system.find(pid) as Process).isServer = true;
     this.#names.set(pid.id, name);
     this.#byName.set(name, { pid, waiting: 0, tail: Promise.resolve(), reaper: undefined });
     this.serviceChanged(name);
@@ -80,32 +87,36 @@ export class Proxies {
   }
 
   #forward(name: string, message: unknown): void {
+    const { pick, whereis, system } = this.#options;
     const proxy = this.#byName.get(name);
     if (proxy === undefined) return;
-    if (proxy.waiting >= MAX_WAITING) return this.#dropped("busy");
+    if (proxy.waiting >= MAX_WAITING) return this.#dropped(message, "busy");
     if (proxy.waiting === 0) {
-      const pid = this.#options.pick(name);
-      if (pid !== undefined) return this.#await(proxy, () => pid.send(message));
+      const pid = pick(name);
+      if (pid !== undefined) {
+        return this.#await(proxy, message, () => system.forward(pid, message));
+      }
     }
     const before = proxy.tail;
-    this.#await(proxy, async () => {
+    this.#await(proxy, message, async () => {
       await before;
-      const pid = this.#options.pick(name) ?? await this.#options.whereis(name);
-      if (pid === undefined) this.#dropped("no_service");
-      else await pid.send(message);
+      const pid = pick(name) ?? await whereis(name);
+      if (pid === undefined) this.#dropped(message, "no_service");
+      else await system.forward(pid, message);
     });
   }
 
-  #await(proxy: Proxy, send: () => void | Promise<void>): void {
+  #await(proxy: Proxy, message: unknown, send: () => void | Promise<void>): void {
     let sent: void | Promise<void>;
     try {
       sent = send();
     } catch {
-      return this.#dropped("not_sent");
+      return this.#dropped(message, "not_sent");
     }
     if (sent === undefined) return;
     proxy.waiting++;
-    proxy.tail = sent.catch(() => this.#dropped("not_sent")).then(() => void proxy.waiting--);
+    proxy.tail = sent.catch(() => this.#dropped(message, "not_sent"))
+      .then(() => void proxy.waiting--);
   }
 
   #reap(proxy: Proxy): void {
@@ -121,7 +132,8 @@ export class Proxies {
     this.#byName.delete(name);
   }
 
-  #dropped(reason: string): void {
+  #dropped(message: unknown, reason: string): void {
+    this.#options.system.refuse(message, "noproc");
     this.#options.meter.count("barrel_proxy_dropped_total", { reason });
   }
 }

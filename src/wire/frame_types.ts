@@ -56,6 +56,7 @@ export const FrameType = {
   UNLINK: 0x48,
   EXIT: 0x49,
   CANCEL_CALL: 0x4a,
+  UNLINK_ACK: 0x4b,
 
   // remote procedures, on the data pipe of the call
   RPC_CALL: 0x50,

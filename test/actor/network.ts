@@ -1,6 +1,5 @@
 import type { Bytes } from "../../src/base/bytes.ts";
 import { concat } from "../../src/base/bytes.ts";
-import { silentLogger } from "../../src/base/logger.ts";
 import { realClock } from "../../src/base/real.ts";
 import { scopedClock } from "../../src/base/scoped_clock.ts";
 import type { ScopedClock } from "../../src/base/scoped_clock.ts";
@@ -25,6 +24,8 @@ export interface ActorNode {
   readonly supervisors: Supervisors;
   readonly rpc: Rpc;
   readonly meter: MemoryMeter;
+  /** What it logged: level and message. */
+  readonly log: string[];
   readonly names: Map<string, Pid>;
   readonly holds: Map<string, number>;
 }
@@ -84,22 +85,35 @@ export function actorNetwork(): {
     };
     const names = new Map<string, Pid>();
     const meter = memoryMeter();
+    const log: string[] = [];
     const system = new ActorSystem({
       node: name,
       epoch,
       port,
       clock,
-      logger: silentLogger,
+      logger: { log: (level, message) => void log.push(`${level}: ${message}`) },
       meter,
       maxMessageBytes: 1 << 20,
+      mailboxHighWater: 1_000,
       resolveName: (wanted) => Promise.resolve(names.get(wanted)),
+      isMember: (peer) => ports.has(peer),
     });
     ports.set(name, { port, identity, listeners });
     const calls = createCalls(system, {
       register: (wanted, pid) => Promise.resolve(void names.set(wanted, pid)),
     });
     const supervisors = createSupervisors({ system, calls });
-    return { identity, system, calls, supervisors, rpc: createRpc(system), meter, names, holds };
+    return {
+      identity,
+      system,
+      calls,
+      supervisors,
+      rpc: createRpc(system),
+      meter,
+      log,
+      names,
+      holds,
+    };
   };
   return {
     node,

@@ -6,6 +6,8 @@ import { Heap } from "../../src/base/heap.ts";
 import { silentLogger } from "../../src/base/logger.ts";
 import { nobleCrypto } from "../../src/base/noble_crypto.ts";
 import { seededRandom } from "../../src/base/random.ts";
+import { createCalls } from "../../src/actor/calls.ts";
+import type { Calls } from "../../src/actor/calls.ts";
 import { ActorSystem } from "../../src/actor/system.ts";
 import type { Channel, LinkEvent, PeerIdentity, SignalPort } from "../../src/link/ports.ts";
 import { memoryMeter } from "../../src/metrics/meter.ts";
@@ -21,6 +23,7 @@ export interface TestNode {
   readonly system: ActorSystem;
   readonly replication: Replication;
   readonly registry: RegistryDriver;
+  readonly calls: Calls;
   readonly meter: MemoryMeter;
   readonly neighbours: Set<TestNode>;
   /** Every registry event, printed. */
@@ -91,7 +94,12 @@ export class Cluster {
       logger: silentLogger,
       meter,
       maxMessageBytes: 1 << 20,
+      mailboxHighWater: 10_000,
       resolveName: (wanted) => node.registry.whereis(wanted),
+      isMember: () => true,
+    });
+    const calls = createCalls(system, {
+      register: (wanted, pid, meta) => node.registry.register(wanted, pid, meta),
     });
     const replication = createReplication({
       links,
@@ -126,6 +134,7 @@ export class Cluster {
       system,
       replication,
       registry,
+      calls,
       meter,
       neighbours: new Set(),
       events: [],

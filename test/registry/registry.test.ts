@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { NoProcessError } from "../../src/actor/errors.ts";
+import { CallTimeoutError, NoProcessError, RemoteError } from "../../src/actor/errors.ts";
+import { defineServer } from "../../src/actor/gen_server.ts";
 import { Down } from "../../src/actor/messages.ts";
 import type { Behaviour } from "../../src/actor/process.ts";
 import { BarrelError, EncodeError, OverloadedError } from "../../src/base/errors.ts";
@@ -439,6 +440,53 @@ describe("registry, proxies", () => {
     for (let i = 0; i < 5; i++) void proxy.send(i);
     await cluster.run(50);
     assert.deepEqual(second, [0, 1, 2, 3, 4]);
+    cluster.close();
+  });
+
+  test("a proxy passes calls and casts on in their place, for callers here and elsewhere", async () => {
+    const { cluster, nodes } = await clusterOf("a", "b", "c");
+    const [a, b, c] = nodes as Three;
+    const log: unknown[] = [];
+    const Log = defineServer({
+      init: () => 0,
+      calls: {
+        write: (_ctx, entry: string) => log.push(entry),
+        fail: () => {
+          throw new RangeError("no such thing");
+        },
+        hang: (ctx) => ctx.defer<never>(),
+      },
+      casts: { note: (_ctx, entry: string) => void log.push(entry) },
+      info: (_ctx, message) => void log.push(message),
+    });
+    const pid = await cluster.run(1_000, a.calls.start(Log, [], { register: "log" })) as Pid;
+    await cluster.run(50);
+    const proxy = b.registry.proxy("log");
+    // On the node of the proxy, of the service, and of neither.
+    for (const [index, node] of [b, a, c].entries()) {
+      const client = node.calls.client(Log, proxy);
+      void node.system.send(proxy, `${index} message`);
+      void client.note(`${index} cast`);
+      const written = client.write(`${index} call`);
+      assert.equal(await cluster.run(1_000, written), 3 * index + 3);
+      assert.deepEqual(log.slice(-3), [`${index} message`, `${index} cast`, `${index} call`]);
+      const isThrown = (error: unknown) =>
+        error instanceof RemoteError && error.name === "RangeError";
+      await assert.rejects(cluster.run(1_000, client.fail()), isThrown);
+      const late = client.with({ timeoutMs: 100 }).hang();
+      await assert.rejects(cluster.run(1_000, late), CallTimeoutError);
+    }
+    const hanging = [b, c].map((node) => node.calls.client(Log, proxy).hang());
+    await cluster.run(20);
+    a.system.exit(pid, "kill");
+    for (const call of hanging) {
+      await assert.rejects(
+        cluster.run(1_000, call),
+        (error) => error instanceof NoProcessError && error.reason === "killed",
+      );
+    }
+    const nobody = b.calls.client(Log, proxy).with({ timeoutMs: 4_000 }).write("x");
+    await assert.rejects(cluster.run(5_000, nobody), NoProcessError);
     cluster.close();
   });
 
