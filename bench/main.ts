@@ -7,6 +7,7 @@ import { Children } from "./children.ts";
 import { benchLinks } from "./links.ts";
 import { benchNodes } from "./nodes.ts";
 import { parseOptions } from "./options.ts";
+import { benchStreams } from "./streams.ts";
 
 const options = parseOptions();
 // Progress must not mix with figures that a program reads.
@@ -19,7 +20,7 @@ for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
   });
 }
 try {
-  const parts = { nodes: benchNodes, links: benchLinks };
+  const parts = { nodes: benchNodes, links: benchLinks, streams: benchStreams };
   await parts[options.part](options, children);
 } catch (error) {
   // The end of the children is a consequence then, no failure.

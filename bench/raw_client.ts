@@ -1,8 +1,8 @@
 /** The client of the raw measurement: prints one line of figures as JSON. */
 import process from "node:process";
-import type { Connection, Pipe } from "../src/transport/contract.ts";
+import type { Connection } from "../src/transport/contract.ts";
 import { quantile } from "./quantile.ts";
-import { COUNT, ECHO, rawOptions, transportNamed } from "./raw_transport.ts";
+import { bulk, ECHO, openRaw, rawOptions, transportNamed } from "./raw_transport.ts";
 
 /** What one client measured against one server. */
 export interface RawFigures {
@@ -46,9 +46,10 @@ for (const ms of [durationMs / 4, durationMs]) {
     echoMedianUs: quantile(echo, 0.5),
     echoP99Us: quantile(echo, 0.99),
     echoesPerSecond: await echoInFlight(ms),
-    messagesPerSecond: await send(MESSAGE_BYTES, 1, ms) / MESSAGE_BYTES,
-    batchedPerSecond: await send(MESSAGE_BYTES, BATCH, ms) / MESSAGE_BYTES,
-    bulkMiBPerSecond: await send(64 * 1024, 1, ms) / 2 ** 20,
+    messagesPerSecond: await bulk(connection as Connection, MESSAGE_BYTES, 1, ms) / MESSAGE_BYTES,
+    batchedPerSecond: await bulk(connection as Connection, MESSAGE_BYTES, BATCH, ms) /
+      MESSAGE_BYTES,
+    bulkMiBPerSecond: await bulk(connection as Connection, 64 * 1024, 1, ms) / 2 ** 20,
     connectMs: quantile(dialMs, 0.5),
   };
 }
@@ -57,15 +58,9 @@ connection?.close(1, "measured");
 await connection?.closed;
 process.exit();
 
-async function open(purpose: number): Promise<Pipe> {
-  const pipe = await (connection as Connection).openPipe("bidirectional");
-  pipe.write(new Uint8Array([purpose]));
-  return pipe;
-}
-
 /** Microseconds of each of the echoes that fit into `ms`. */
 async function echoOneByOne(ms: number): Promise<number[]> {
-  const pipe = await open(ECHO);
+  const pipe = await openRaw(connection as Connection, ECHO);
   const samples: number[] = [];
   await new Promise<void>((resolve) => {
     const end = performance.now() + ms;
@@ -89,7 +84,7 @@ async function echoOneByOne(ms: number): Promise<number[]> {
 
 /** Echoes a second with 64 of them under way. */
 async function echoInFlight(ms: number): Promise<number> {
-  const pipe = await open(ECHO);
+  const pipe = await openRaw(connection as Connection, ECHO);
   const start = performance.now();
   let echoes = 0;
   await new Promise<void>((resolve) => {
@@ -106,28 +101,4 @@ async function echoInFlight(ms: number): Promise<number> {
   });
   pipe.end();
   return echoes / (performance.now() - start) * 1000;
-}
-
-/** Bytes a second that arrive when `count` messages are joined into each write. */
-async function send(messageBytes: number, count: number, ms: number): Promise<number> {
-  const pipe = await open(COUNT);
-  const received = new Promise<number>((resolve) => {
-    let text = "";
-    pipe.onData = (chunk) => (text += new TextDecoder().decode(chunk));
-    pipe.onEnd = () => resolve(Number(text));
-  });
-  const message = new Uint8Array(messageBytes).fill(7);
-  const start = performance.now();
-  while (performance.now() < start + ms) {
-    let room = true;
-    // A look at the clock for each small write would be measured, too.
-    for (let i = 0; i < 16 && room; i++) {
-      const buffer = new Uint8Array(messageBytes * count);
-      for (let at = 0; at < buffer.length; at += messageBytes) buffer.set(message, at);
-      room = pipe.write(buffer);
-    }
-    if (!room) await new Promise<void>((resolve) => (pipe.onDrain = resolve));
-  }
-  pipe.end();
-  return await received / (performance.now() - start) * 1000;
 }

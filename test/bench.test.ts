@@ -79,6 +79,25 @@ describe("npm run bench", () => {
     assertGone(pidsIn(output));
   });
 
+  test("measures streams beside a bare pipe", { timeoutMs: 180_000, skip }, async () => {
+    const bench = startProgram("node", "bench/main.ts", ["streams", ...PAIR, "--json"]);
+    try {
+      assert.equal(await bench.exited, 0, bench.output.join("\n"));
+    } finally {
+      await bench.kill();
+    }
+    const { output } = bench;
+    const { streams } = JSON.parse(output.slice(output.indexOf("{")).join("\n")) as {
+      streams: Record<string, Record<string, number>>;
+    };
+    const figures = streams["node-node"] ?? {};
+    assert.equal(Object.keys(figures).length, 7);
+    for (const [name, value] of Object.entries(figures)) {
+      assert.ok(value > 0, `${name} is ${value}`);
+    }
+    assertGone(pidsIn(output));
+  });
+
   test("kills what it started when it is interrupted", { skip }, async () => {
     const bench = startProgram("node", "bench/main.ts", PAIR);
     await bench.line(/: client: join$/);
@@ -95,6 +114,6 @@ describe("npm run bench", () => {
     assert.match(bench.output.join("\n"), /node-perl is no pair of runtimes/);
     const part = startProgram("node", "bench/main.ts", ["speed"]);
     assert.equal(await part.exited, 2);
-    assert.match(part.output.join("\n"), /there is no part speed; there are nodes, links/);
+    assert.match(part.output.join("\n"), /there is no part speed; there are nodes, links, streams/);
   });
 });

@@ -13,6 +13,8 @@ import { frameBytes, FrameWriter } from "./frame_writer.ts";
 
 /** Bytes of frames that one end may send before the other has granted more (CREDIT). */
 export const CREDIT_WINDOW: number = 1024 * 1024;
+/** CREDIT is granted once this share of the window has been read. */
+const GRANTED_SHARE = 1 / 4;
 /** Bodies above this travel as fragments. */
 const MAX_WHOLE_BODY = 2 * FRAGMENT_BYTES;
 /** What is packed ahead of a pipe that takes no more: small, so that a small frame soon has its turn. */
@@ -49,6 +51,8 @@ export interface FramedPipeOptions {
   readonly maxMessageBytes: number;
   /** Whether frames count as read once delivered; otherwise `consumed` must be called. */
   readonly autoConsume: boolean;
+  /** Bytes of frames that each end may send before the other has granted more. @default 1 MiB */
+  readonly window?: number;
 }
 
 interface Waiting {
@@ -68,10 +72,10 @@ export class FramedPipe {
   /** May be exchanged, between frames: the handshake hands over to the link. */
   handler: FramedPipeHandler;
 
-  #autoConsume: boolean;
+  #autoConsume = false;
   readonly #reader = new FrameReader(MAX_BODY_BYTES + 1);
   readonly #writer = new FrameWriter();
-  #reassembly: Reassembly;
+  #reassembly = new Reassembly(0);
 
   #paused = false;
   #delivering = false;
@@ -79,8 +83,9 @@ export class FramedPipe {
   #dead = false;
   #pipeEnded: "no" | "clean" | "broken" = "no";
 
-  #credit = CREDIT_WINDOW;
-  #granted = CREDIT_WINDOW;
+  #window = 0;
+  #credit = 0;
+  #granted = 0;
   #bytesSent = 0;
   #bytesReceived = 0;
   #unacknowledged = 0;
@@ -101,8 +106,7 @@ export class FramedPipe {
   constructor(pipe: Pipe, handler: FramedPipeHandler, options: FramedPipeOptions) {
     this.pipe = pipe;
     this.handler = handler;
-    this.#autoConsume = options.autoConsume;
-    this.#reassembly = new Reassembly(options.maxMessageBytes);
+    this.configure(options);
     pipe.onData = (chunk) => this.#receive(chunk);
     pipe.onEnd = (clean) => this.#pipeOver(clean);
     pipe.onDrain = () => {
@@ -136,9 +140,12 @@ export class FramedPipe {
   }
 
   /** Changes the settings, between frames: the first frame tells what a pipe is for. */
-  configure(options: FramedPipeOptions): void {
-    this.#autoConsume = options.autoConsume;
-    this.#reassembly = new Reassembly(options.maxMessageBytes);
+  configure({ autoConsume, maxMessageBytes, window = CREDIT_WINDOW }: FramedPipeOptions): void {
+    this.#autoConsume = autoConsume;
+    this.#reassembly = new Reassembly(maxMessageBytes);
+    this.#credit += window - this.#window;
+    this.#granted += window - this.#window;
+    this.#window = window;
   }
 
   /**
@@ -230,7 +237,7 @@ export class FramedPipe {
   /** Grants the peer room for `bytes` more: the user of the pipe has read them. */
   consumed(bytes: number): void {
     this.#unacknowledged += bytes;
-    if (this.#unacknowledged < CREDIT_WINDOW / 2 || this.#dead || this.#finished) return;
+    if (this.#unacknowledged < this.#window * GRANTED_SHARE || this.#dead || this.#finished) return;
     const head = new Uint8Array(varintLength(this.#unacknowledged));
     writeVarint(head, 0, this.#unacknowledged);
     this.#granted += this.#unacknowledged;
@@ -409,7 +416,7 @@ export class FramedPipe {
 
   #takeCredit(body: Bytes): void {
     const credit = new ByteReader(body).varint();
-    if (this.#credit + credit > CREDIT_WINDOW) {
+    if (this.#credit + credit > this.#window) {
       throw new ProtocolError("bad_credit", "the peer granted more than the window");
     }
     this.#credit += credit;

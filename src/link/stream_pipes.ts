@@ -31,8 +31,10 @@ export const StreamCode = {
   MOVED: 7,
 } as const;
 
+/** Bytes of one direction that may be under way before the reader has granted more. */
+export const STREAM_WINDOW: number = 2 * 1024 * 1024;
 /** Settings of the pipe of a stream: its reader grants the credit, and no frame comes in pieces. */
-const STREAM_SETTINGS = { maxMessageBytes: 0, autoConsume: false };
+const STREAM_SETTINGS = { maxMessageBytes: 0, autoConsume: false, window: STREAM_WINDOW };
 
 /** What the streams of a link need of it. */
 export interface StreamPipesOptions {

@@ -16,7 +16,7 @@ import type { StreamEffect, StreamEvent } from "./protocol.ts";
 
 /**
  * Bytes to and from another node. The two directions are independent, and each is flow-controlled
- * from the reader to the writer: at most 1 MiB is under way.
+ * from the reader to the writer: at most 2 MiB are under way.
  *
  * - A write is done when its bytes have left within the credit of the peer; the chunk may be used
  *   again then. `writable.close()` is done when the peer has everything.
