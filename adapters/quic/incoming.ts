@@ -22,6 +22,14 @@ export class Incoming {
     if (handler !== undefined && !this.#live) queueMicrotask(() => this.#start());
   }
 
+  /** Whether chunks are held back. */
+  protected get isHolding(): boolean {
+    return this.#early.length > 0;
+  }
+
+  /** Called when what was held back has been handed over. */
+  protected caughtUp(): void {}
+
   /** Hands one chunk over, or keeps it until somebody listens. */
   protected deliver(chunk: Bytes): void {
     if (this.#live) this.#onData?.(chunk);
@@ -36,10 +44,12 @@ export class Incoming {
   }
 
   #start(): void {
+    if (this.#live) return;
     this.#live = true;
     const early = this.#early;
     this.#early = [];
     for (const chunk of early) this.#onData?.(chunk);
+    this.caughtUp();
     if (this.#end !== undefined) this.onEnd?.(this.#end);
   }
 }

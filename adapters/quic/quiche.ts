@@ -14,10 +14,13 @@ import type {
   Transport,
 } from "../../src/transport/contract.ts";
 import { formatAddress, resolveAddress } from "./address.ts";
-import type { QuicheBinding, QuicheConfig } from "./quiche/binding.ts";
+import type { QuicAddress } from "./address.ts";
+import { Acceptor } from "./quiche/acceptor.ts";
 import { loadQuiche } from "./quiche/binding.ts";
+import type { QuicheBinding } from "./quiche/binding.ts";
 import { isLoopback, quicheConfig } from "./quiche/config.ts";
 import type { QuicheConnection } from "./quiche/connection.ts";
+import { Deadline } from "./quiche/deadline.ts";
 import { QuicheEndpoint } from "./quiche/endpoint.ts";
 import { probeUdp } from "./udp_probe.ts";
 
@@ -44,24 +47,7 @@ async function listen(
 ): Promise<Listener> {
   const { host, port, isIpv6 } = await resolveAddress(address);
   const endpoint = await QuicheEndpoint.bind(quiche, host, port, isIpv6, options);
-  const binding = syncHashes.sha256(options.identity.certificate);
-  const config = quicheConfig(quiche, options, "server", false);
-  let loopbackConfig: QuicheConfig | undefined;
-  let accepted = 0;
-  endpoint.acceptor = {
-    options,
-    config(remote) {
-      if (!isLoopback(remote.host)) return config;
-      return loopbackConfig ??= quicheConfig(quiche, options, "server", true);
-    },
-    hasRoom: () => accepted < options.maxConnections,
-    accepted(connection) {
-      accepted++;
-      connection.channelBinding = binding;
-      void connection.closed.then(() => accepted--);
-      connection.established.then(() => options.onConnection(connection), () => {});
-    },
-  };
+  endpoint.acceptor = new Acceptor(quiche, endpoint, options);
   const listener: QuicheListener = {
     endpoint,
     address: formatAddress(endpoint.socket.local.host, endpoint.socket.local.port),
@@ -79,20 +65,12 @@ async function dial(
   address: string,
   options: DialOptions,
 ): Promise<Connection> {
-  const { host, port, isIpv6 } = await resolveAddress(address);
-  const via = options.via && listeners.has(options.via)
-    ? (options.via as QuicheListener).endpoint
-    : undefined;
-  const shared = via !== undefined && via.socket.isIpv6 === isIpv6;
-  const endpoint = shared
-    ? via
-    : await QuicheEndpoint.bind(quiche, isIpv6 ? "::" : "0.0.0.0", 0, isIpv6, options);
-  const config = quicheConfig(quiche, options, "client", isLoopback(host));
-  const connection = endpoint.connect({ host, port }, CERTIFICATE_NAME, config, options);
-  // At once, and not when QUIC's drain is over: the clock may end with the node before that.
-  if (!shared) void connection.closed.then(() => endpoint.close());
+  const deadline = new Deadline(address, options);
+  let connection: QuicheConnection | undefined;
   try {
-    await establish(connection, address, options);
+    const target = await deadline.race(resolveAddress(address));
+    connection = await connect(quiche, target, options);
+    await deadline.race(connection.established);
     const leaf = connection.handle.peerCertChain()?.[0];
     const expected = options.expectedCertificate;
     if (leaf === undefined || (expected !== undefined && !equalBytes(leaf, expected))) {
@@ -104,30 +82,29 @@ async function dial(
     connection.channelBinding = syncHashes.sha256(leaf);
     return connection;
   } catch (error) {
-    connection.close(1, "dial failed");
+    connection?.close(1, "dial failed");
     throw error;
+  } finally {
+    deadline.stop();
   }
 }
 
-async function establish(
-  connection: QuicheConnection,
-  address: string,
+async function connect(
+  quiche: QuicheBinding,
+  { host, port, isIpv6 }: QuicAddress,
   options: DialOptions,
-): Promise<void> {
-  const { clock, signal, timeoutMs } = options;
-  let stop: (error: TransportError) => void = () => {};
-  const stopped = new Promise<never>((_, reject) => (stop = reject));
-  const aborted = () => stop(new TransportError("aborted", "the dial was aborted"));
-  const timer = clock.after(timeoutMs, () => {
-    stop(new TransportError("timeout", `${address} did not answer in ${timeoutMs} ms`));
-  });
-  if (signal?.aborted) aborted();
-  signal?.addEventListener("abort", aborted, { once: true });
-  try {
-    await Promise.race([connection.established, stopped]);
-  } finally {
-    timer.cancel();
-    signal?.removeEventListener("abort", aborted);
-    stopped.catch(() => {});
-  }
+): Promise<QuicheConnection> {
+  if (port === 0) throw new TransportError("bad_address", "nobody can be dialled at port 0");
+  const via = options.via && listeners.has(options.via)
+    ? (options.via as QuicheListener).endpoint
+    : undefined;
+  const shared = via !== undefined && via.socket.isIpv6 === isIpv6;
+  const endpoint = shared
+    ? via
+    : await QuicheEndpoint.bind(quiche, isIpv6 ? "::" : "0.0.0.0", 0, isIpv6, options);
+  const config = quicheConfig(quiche, options, "client", isLoopback(host));
+  const connection = endpoint.connect({ host, port }, CERTIFICATE_NAME, config, options);
+  // At once, and not when QUIC's drain is over: the clock may end with the node before that.
+  if (!shared) void connection.closed.then(() => endpoint.close());
+  return connection;
 }

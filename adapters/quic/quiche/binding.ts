@@ -30,6 +30,14 @@ export interface QuicheBinding {
     ): QuicheHandle;
   };
   readonly Header: { fromSlice(data: Uint8Array, dcidLength: number): QuicheHeader };
+  retry(
+    scid: Uint8Array,
+    dcid: Uint8Array,
+    newScid: Uint8Array,
+    token: Uint8Array,
+    version: number,
+    out: Uint8Array,
+  ): number;
   negotiateVersion(scid: Uint8Array, dcid: Uint8Array, out: Uint8Array): number;
   versionIsSupported(version: number): boolean;
 }
@@ -44,6 +52,7 @@ export interface QuicheHeader {
   readonly version: number;
   readonly dcid: Uint8Array;
   readonly scid: Uint8Array;
+  readonly token?: Uint8Array;
 }
 
 /** `Header.ty` of an Initial packet. */
@@ -77,13 +86,15 @@ export interface QuicheHandle {
   streamShutdown(id: number, direction: number, code: number): void;
   peerStreamsLeftBidi(): number;
   peerStreamsLeftUni(): number;
+  isReadable(): boolean;
   readable(): Iterable<number>;
-  writable(): Iterable<number>;
+  streamReadable(id: number): boolean;
   timeout(): number | null;
   onTimeout(): void;
   newSourceCid(scid: Uint8Array, resetToken: bigint, retireIfNeeded: boolean): number;
   sourceCidsLeft(): number;
   retiredScidNext(): Uint8Array | null;
+  pathEventNext(): object | null;
   close(isApp: boolean, code: number, reason: Uint8Array): void;
   peerCertChain(): Uint8Array[] | null;
   isEstablished(): boolean;
@@ -93,6 +104,7 @@ export interface QuicheHandle {
   peerError(): { isApp: boolean; errorCode: number; reason: Uint8Array } | null;
   localError(): { isApp: boolean; errorCode: number; reason: Uint8Array } | null;
   pathStats(): {
+    active: boolean;
     rtt: number;
     cwnd: number;
     sentBytes: number;
@@ -102,10 +114,11 @@ export interface QuicheHandle {
   sendAckEliciting(): void;
 }
 
+// The package's main module loads a whole QUIC implementation; the binding is all we want.
+const MODULE = "@infisical/quic/dist/native/quiche.js";
+
 /** Loads the native package. @throws TransportError `unavailable` with what to install */
-export async function loadQuiche(): Promise<QuicheBinding> {
-  // Its main module loads a whole QUIC implementation; the binding is all we want.
-  const path = "@infisical/quic/dist/native/quiche.js";
+export async function loadQuiche(path: string = MODULE): Promise<QuicheBinding> {
   try {
     const module = await import(path) as { default: { default?: QuicheBinding } & QuicheBinding };
     return module.default.default ?? module.default;

@@ -19,6 +19,11 @@ export function isLoopback(host: string): boolean {
   return host.startsWith("127.") || host === "::1";
 }
 
+/** The largest packet that we send on a path of the kind. */
+export function packetBytes(isLoopbackPath: boolean): number {
+  return isLoopbackPath ? LOOPBACK_PACKET_BYTES : PACKET_BYTES;
+}
+
 /** The settings of a server, or of a client whose leaf check is done by the caller. */
 export function quicheConfig(
   quiche: QuicheBinding,
@@ -48,7 +53,7 @@ export function quicheConfig(
   config.setApplicationProtos([ALPN]);
   config.setMaxIdleTimeout(options.idleTimeoutMs);
   config.setMaxRecvUdpPayloadSize(MAX_PACKET_BYTES - 9);
-  config.setMaxSendUdpPayloadSize(isLoopbackPath ? LOOPBACK_PACKET_BYTES : PACKET_BYTES);
+  config.setMaxSendUdpPayloadSize(packetBytes(isLoopbackPath));
   config.setInitialMaxData(CONNECTION_WINDOW);
   config.setMaxConnectionWindow(CONNECTION_WINDOW);
   config.setInitialMaxStreamDataBidiLocal(STREAM_WINDOW);
@@ -58,10 +63,8 @@ export function quicheConfig(
   config.setInitialMaxStreamsBidi(options.maxPipes);
   config.setInitialMaxStreamsUni(options.maxPipes);
   config.setActiveConnectionIdLimit(4);
-  // Packets leave at once either way: quiche only says when they should. But unless the pacer counts,
-  // quiche 0.18 dates packets back to the last time it looked at the clock, round trips seem longer,
-  // and it looks at the clock less often the longer they seem: with a small congestion window they
-  // grow to many seconds, and lost packets are repeated that much later.
+  // Packets leave at once either way: quiche only says when they should. But unless the pacer counts
+  // them, it does not know the time (time_marks.ts).
   config.enablePacing(true);
   return config;
 }

@@ -10,20 +10,33 @@ import type {
 } from "../../../src/transport/contract.ts";
 import { formatAddress } from "../address.ts";
 import type { HostPort, QuicheHandle } from "./binding.ts";
+import { endInfo, failureOf, reasonBytes } from "./close_info.ts";
+import { isLoopback, packetBytes } from "./config.ts";
 import { QuichePipe } from "./pipe.ts";
 import type { PipeOwner } from "./pipe.ts";
 import type { UdpSocket } from "./socket.ts";
+import { TimeMarks } from "./time_marks.ts";
+
+/** Packets that one connection sends in one turn of the event loop: others want to live, too. */
+const PACKETS_A_TURN = 64;
+/** Up to so many pipes are asked one by one for data: quiche's list of them costs 10 to 50 µs. */
+const FEW_PIPES = 16;
+/** A closed connection answers late packets of its peer for so long at most, milliseconds. */
+const DRAIN_MS = 1_000;
+const MAX_CODE = 2 ** 30;
+
+const scratch = new Uint8Array(64 * 1024);
 
 /** What a connection needs of the port it lives on. */
 export interface ConnectionHome {
   readonly socket: UdpSocket;
-  /** Asks for a turn: read streams, send packets. */
+  /** Asks for a turn: `read`, then `send`. */
   schedule(connection: QuicheConnection): void;
+  /** Gives the peer the connection ids that it may have, and forgets those that it gave back. */
+  provideIds(connection: QuicheConnection): void;
   /** The connection is over: forget its ids. */
   gone(connection: QuicheConnection): void;
 }
-
-const scratch = new Uint8Array(64 * 1024);
 
 /** One QUIC connection driven by quiche. */
 export class QuicheConnection implements Connection, PipeOwner {
@@ -32,26 +45,33 @@ export class QuicheConnection implements Connection, PipeOwner {
   readonly handle: QuicheHandle;
   readonly closed: Promise<CloseInfo>;
   readonly established: Promise<void>;
-  remoteAddress: string;
+  readonly remoteAddress: string;
   channelBinding: Bytes | undefined;
-  isDirty = false;
-  /** Packets have come in since streams were last read. */
-  hasInput = false;
-  /** The ids by which packets find it. */
-  readonly ids: Set<string> = new Set();
+  /** The keys of our ids by which packets find it. */
+  readonly keys: Set<number> = new Set();
+  /** The id that the client made up for us. */
+  clientId: string | undefined;
 
   readonly #home: ConnectionHome;
   readonly #options: ConnectionOptions;
+  readonly #marks: TimeMarks;
   readonly #pipes = new Map<number, QuichePipe>();
   // Pipes opened here, bidirectional and unidirectional, and how many of them quiche has counted.
   readonly #opened = [0, 0];
   readonly #counted = [0, 0];
   readonly #side: 0 | 1;
+  // Pipes with something new to send, and those that quiche had no room for.
+  #written: QuichePipe[] = [];
+  #blocked: QuichePipe[] = [];
   #early: Pipe[] = [];
   #onPipe: ((pipe: Pipe) => void) | undefined;
+  #path: { from: HostPort; to: HostPort };
+  #isDirty = false;
+  #hasNews = false;
   #timer: Timer | undefined;
   #timerAt = Infinity;
   #keepAlive: Timer | undefined;
+  #drain: Timer | undefined;
   #settle: (info: CloseInfo) => void = () => {};
   #establish: () => void = () => {};
   #fail: (error: Error) => void = () => {};
@@ -71,6 +91,8 @@ export class QuicheConnection implements Connection, PipeOwner {
     this.remoteAddress = formatAddress(remote.host, remote.port);
     this.#home = home;
     this.#options = options;
+    this.#path = { from: remote, to: home.socket.local };
+    this.#marks = new TimeMarks(packetBytes(isLoopback(remote.host)));
     this.#side = role === "client" ? 0 : 1;
     this.closed = new Promise((resolve) => (this.#settle = resolve));
     this.established = new Promise((resolve, reject) => {
@@ -112,9 +134,13 @@ export class QuicheConnection implements Connection, PipeOwner {
   }
 
   close(code: number, reason: string): void {
+    // quiche would take a negative code for a huge one.
+    if (!Number.isInteger(code) || code < 1 || code > MAX_CODE) {
+      throw new RangeError(`a close code is an integer from 1 to 2^30, not ${code}`);
+    }
     if (this.#isOver) return;
     try {
-      this.handle.close(true, code, new TextEncoder().encode(reason).subarray(0, 255));
+      this.handle.close(true, code, reasonBytes(reason));
     } catch {
       // It is closing already.
     }
@@ -123,7 +149,8 @@ export class QuicheConnection implements Connection, PipeOwner {
   }
 
   stats(): ConnectionStats {
-    const [path] = this.handle.pathStats();
+    const paths = this.handle.pathStats();
+    const path = paths.find((one) => one.active) ?? paths[0];
     if (path === undefined) return {};
     return {
       rttMs: path.rtt,
@@ -135,7 +162,23 @@ export class QuicheConnection implements Connection, PipeOwner {
   }
 
   markDirty(): void {
-    if (!this.isDirty && !this.#isGone) this.#home.schedule(this);
+    if (this.#isDirty || this.#isGone) return;
+    this.#isDirty = true;
+    this.#home.schedule(this);
+  }
+
+  wrote(pipe: QuichePipe): void {
+    this.#written.push(pipe);
+    this.markDirty();
+  }
+
+  blocked(pipe: QuichePipe): void {
+    this.#blocked.push(pipe);
+  }
+
+  arrived(): void {
+    this.#hasNews = true;
+    this.markDirty();
   }
 
   touched(id: number): void {
@@ -148,51 +191,73 @@ export class QuicheConnection implements Connection, PipeOwner {
   }
 
   /** One packet of the peer; garbage is dropped. */
-  receive(data: Uint8Array, from: HostPort): void {
+  receive(packet: Uint8Array, host: string, port: number): void {
+    const { from, to } = this.#path;
+    if (from.port !== port || from.host !== host) this.#path = { from: { host, port }, to };
     try {
-      this.handle.recv(data, { from, to: this.#home.socket.local });
-      this.hasInput = true;
+      this.handle.recv(packet, this.#path);
     } catch {
       // Not authentic, or the connection is closing: QUIC says to drop it.
     }
-    this.markDirty();
+    this.arrived();
   }
 
-  /** Looks at what the packets brought: establishment, stream data, room to write, the end. */
+  /** Looks at what packets and time have brought: establishment, data, room to write, the end. */
   read(): void {
-    this.hasInput = false;
+    if (!this.#hasNews) return;
+    this.#hasNews = false;
     if (!this.#isEstablished && this.handle.isEstablished()) {
       this.#isEstablished = true;
       this.#startKeepAlive();
       this.#establish();
     }
     if (this.#isEstablished && !this.#isOver) {
-      for (const id of this.handle.readable()) this.#pipeOf(id)?.read(scratch);
-      for (const id of this.handle.writable()) this.#pipes.get(id)?.flush();
+      this.#home.provideIds(this);
+      if (this.handle.isReadable()) this.#readPipes();
+      this.#unblock();
     }
-    if (!this.#isOver && this.handle.isDraining()) this.#end(this.#endInfo());
+    if (!this.#isOver && this.handle.isDraining()) this.#end(endInfo(this.handle));
   }
 
   /** Sends what is due and sets the timer. */
   send(): void {
-    const { socket } = this.#home;
-    try {
-      for (;;) {
-        const packet = this.handle.send(socket.buffer);
-        if (packet === null) break;
-        socket.send(packet[0], packet[1].to);
-      }
-    } catch {
-      // quiche cannot go on with this connection; its timer or `isClosed` ends it.
+    this.#isDirty = false;
+    if (this.#isGone) return;
+    const written = this.#written;
+    if (written.length > 0) {
+      this.#written = [];
+      for (const pipe of written) pipe.flush();
     }
+    this.#sendPackets();
     if (this.handle.isClosed()) this.#leave();
     else this.#setTimer();
   }
 
-  /** Ends it without a word: the port is closing. */
-  drop(): void {
-    this.#end({ code: 0, reason: "the port was closed", by: "local" });
+  /** Ends it without a word to the peer. */
+  drop(reason: string): void {
+    this.#end({ code: 0, reason, by: "local" });
     this.#leave();
+  }
+
+  #readPipes(): void {
+    if (this.#pipes.size <= FEW_PIPES) {
+      for (const pipe of this.#pipes.values()) {
+        if (this.handle.streamReadable(pipe.id)) pipe.read(scratch);
+      }
+      if (this.#isOver || !this.handle.isReadable()) return;
+    }
+    for (const id of this.handle.readable()) {
+      if (this.#isOver) return;
+      this.#pipeOf(id)?.read(scratch);
+    }
+  }
+
+  #unblock(): void {
+    if (this.#blocked.length === 0) return;
+    const blocked = this.#blocked;
+    this.#blocked = [];
+    for (const pipe of blocked) pipe.flush();
+    this.markDirty();
   }
 
   #pipeOf(id: number): QuichePipe | undefined {
@@ -204,6 +269,31 @@ export class QuicheConnection implements Connection, PipeOwner {
     if (this.#onPipe) this.#onPipe(pipe);
     else this.#early.push(pipe);
     return pipe;
+  }
+
+  #sendPackets(): void {
+    try {
+      let sent = 0;
+      while (sent < PACKETS_A_TURN && this.#sendPacket()) sent++;
+      if (sent === PACKETS_A_TURN) this.markDirty();
+      else if (sent > 0 && this.#isEstablished) this.#markTime();
+    } catch {
+      // quiche cannot go on with this connection; its timer or `isClosed` ends it.
+    }
+  }
+
+  #markTime(): void {
+    if (!this.#marks.isDue(this.handle, this.#options.clock.now())) return;
+    this.handle.sendAckEliciting();
+    this.#sendPacket();
+  }
+
+  #sendPacket(): boolean {
+    const { socket } = this.#home;
+    const packet = this.handle.send(socket.buffer);
+    if (packet === null) return false;
+    socket.send(packet[0], packet[1].to);
+    return true;
   }
 
   #setTimer(): void {
@@ -222,8 +312,10 @@ export class QuicheConnection implements Connection, PipeOwner {
     this.#timerAt = Infinity;
     const ms = this.handle.timeout();
     if (ms !== null && ms <= 1) this.handle.onTimeout();
+    // Nobody reads these, and a peer that keeps changing its address must not fill the memory.
+    while (this.handle.pathEventNext() !== null);
     if (this.handle.isClosed()) return this.#leave();
-    this.markDirty();
+    this.arrived();
   }
 
   #startKeepAlive(): void {
@@ -241,25 +333,16 @@ export class QuicheConnection implements Connection, PipeOwner {
     });
   }
 
-  #endInfo(): CloseInfo {
-    const error = this.handle.peerError();
-    if (error === null) {
-      const reason = this.handle.isTimedOut() ? "idle timeout" : "connection error";
-      return { code: 0, reason, by: "lost" };
-    }
-    const reason = new TextDecoder().decode(error.reason);
-    return error.isApp
-      ? { code: error.errorCode, reason, by: "peer" }
-      : { code: 0, reason: reason || `transport error ${error.errorCode}`, by: "lost" };
-  }
-
   #end(info: CloseInfo): void {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#keepAlive?.cancel();
+    this.#drain = this.#options.clock.after(DRAIN_MS, () => this.#leave());
+    this.#written = [];
+    this.#blocked = [];
     for (const pipe of [...this.#pipes.values()]) pipe.lost();
     this.#pipes.clear();
-    this.#fail(new TransportError(info.by === "lost" ? "unreachable" : "refused", info.reason));
+    this.#fail(failureOf(this.handle, info, this.remoteAddress));
     this.#settle(info);
   }
 
@@ -267,7 +350,8 @@ export class QuicheConnection implements Connection, PipeOwner {
     if (this.#isGone) return;
     this.#isGone = true;
     this.#timer?.cancel();
-    this.#end(this.#endInfo());
+    this.#end(endInfo(this.handle));
+    this.#drain?.cancel();
     this.#home.gone(this);
   }
 }

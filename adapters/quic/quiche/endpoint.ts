@@ -1,26 +1,23 @@
-import type { Random } from "../../../src/base/random.ts";
+import { nextTick } from "node:process";
+import type { Bytes } from "../../../src/base/bytes.ts";
 import type { Clock } from "../../../src/base/clock.ts";
+import type { Random } from "../../../src/base/random.ts";
 import type { ConnectionOptions } from "../../../src/transport/contract.ts";
-import { INITIAL } from "./binding.ts";
-import type { HostPort, QuicheBinding, QuicheConfig, QuicheHeader } from "./binding.ts";
+import type { Acceptor } from "./acceptor.ts";
+import type { HostPort, QuicheBinding, QuicheConfig, QuicheHandle } from "./binding.ts";
 import { QuicheConnection } from "./connection.ts";
 import type { ConnectionHome } from "./connection.ts";
+import {
+  ID_BYTES,
+  isLong,
+  keyAt,
+  LONG_ID_AT,
+  longIdBytes,
+  newConnectionId,
+  SHORT_ID_AT,
+} from "./connection_id.ts";
 import { bindUdp } from "./socket.ts";
 import type { UdpSocket } from "./socket.ts";
-
-/** Our connection ids, bytes. */
-const ID_BYTES = 16;
-/** Microtasks that run before packets leave, so that an answer rides with the acknowledgement. */
-const SETTLE_ROUNDS = 24;
-
-/** Decides on connections that strangers open. */
-export interface Acceptor {
-  readonly options: ConnectionOptions;
-  config(remote: HostPort): QuicheConfig;
-  /** Whether one more may be accepted. */
-  hasRoom(): boolean;
-  accepted(connection: QuicheConnection): void;
-}
 
 /** A UDP port and the connections that use it. */
 export class QuicheEndpoint implements ConnectionHome {
@@ -30,20 +27,19 @@ export class QuicheEndpoint implements ConnectionHome {
   readonly #quiche: QuicheBinding;
   readonly #clock: Clock;
   readonly #random: Random;
-  readonly #byId = new Map<string, QuicheConnection>();
   readonly #connections = new Set<QuicheConnection>();
+  // By our own ids, and by those that clients made up for us until they have seen one.
+  readonly #byKey = new Map<number, QuicheConnection>();
+  readonly #byClientId = new Map<string, QuicheConnection>();
   #dirty: QuicheConnection[] = [];
   #scheduled = false;
 
-  private constructor(
-    quiche: QuicheBinding,
-    bind: (onPacket: (data: Uint8Array, from: HostPort) => void) => UdpSocket,
-    options: ConnectionOptions,
-  ) {
+  private constructor(quiche: QuicheBinding, socket: UdpSocket, options: ConnectionOptions) {
     this.#quiche = quiche;
     this.#clock = options.clock;
     this.#random = options.random;
-    this.socket = bind((data, from) => this.#receive(data, from));
+    this.socket = socket;
+    socket.onPacket = (packet, host, port) => this.#receive(packet, host, port);
   }
 
   /** Binds a port. @throws TransportError `address_in_use`, `bad_address` */
@@ -54,12 +50,7 @@ export class QuicheEndpoint implements ConnectionHome {
     isIpv6: boolean,
     options: ConnectionOptions,
   ): Promise<QuicheEndpoint> {
-    let receive: (data: Uint8Array, from: HostPort) => void = () => {};
-    const socket = await bindUdp(host, port, isIpv6, (data, from) => receive(data, from));
-    return new QuicheEndpoint(quiche, (onPacket) => {
-      receive = onPacket;
-      return socket;
-    }, options);
+    return new QuicheEndpoint(quiche, await bindUdp(host, port, isIpv6), options);
   }
 
   /** Begins a connection to `remote`. */
@@ -69,18 +60,22 @@ export class QuicheEndpoint implements ConnectionHome {
     config: QuicheConfig,
     options: ConnectionOptions,
   ): QuicheConnection {
-    const id = this.#random.bytes(ID_BYTES);
-    const handle = this.#quiche.Connection.connect(
-      serverName,
-      id,
-      this.socket.local,
-      remote,
-      config,
-    );
-    const connection = new QuicheConnection("client", handle, remote, this, options);
-    this.#add(connection, id);
+    const id = newConnectionId(this.#random);
+    const { Connection } = this.#quiche;
+    const handle = Connection.connect(serverName, id, this.socket.local, remote, config);
+    const connection = this.#add(new QuicheConnection("client", handle, remote, this, options), id);
     connection.markDirty();
     return connection;
+  }
+
+  /** Takes up a connection that the acceptor let in. */
+  admit(
+    handle: QuicheHandle,
+    id: Bytes,
+    remote: HostPort,
+    options: ConnectionOptions,
+  ): QuicheConnection {
+    return this.#add(new QuicheConnection("server", handle, remote, this, options), id);
   }
 
   /** The connections now. */
@@ -90,14 +85,13 @@ export class QuicheEndpoint implements ConnectionHome {
 
   /** Sends the goodbyes that are due and closes the port. */
   async close(): Promise<void> {
-    this.acceptor = undefined;
     for (const connection of [...this.#connections]) connection.send();
-    for (const connection of [...this.#connections]) connection.drop();
+    for (const connection of [...this.#connections]) connection.drop("the port was closed");
+    this.acceptor = undefined;
     await this.socket.close();
   }
 
   schedule(connection: QuicheConnection): void {
-    connection.isDirty = true;
     this.#dirty.push(connection);
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -105,55 +99,17 @@ export class QuicheEndpoint implements ConnectionHome {
     this.#clock.nextTurn(() => this.#turn());
   }
 
-  gone(connection: QuicheConnection): void {
-    for (const id of connection.ids) this.#byId.delete(id);
-    this.#connections.delete(connection);
-  }
-
-  #turn(): void {
-    // By index: what a handler writes to a connection adds it to this same turn.
-    for (let i = 0; i < this.#dirty.length; i++) {
-      const connection = this.#dirty[i] as QuicheConnection;
-      if (connection.hasInput) connection.read();
-    }
-    this.#settle(SETTLE_ROUNDS);
-  }
-
-  #settle(rounds: number): void {
-    if (rounds > 0) return queueMicrotask(() => this.#settle(rounds - 1));
-    const dirty = this.#dirty;
-    this.#dirty = [];
-    this.#scheduled = false;
-    for (const connection of dirty) {
-      connection.isDirty = false;
-      this.#provideIds(connection);
-      // Without new packets there is nothing to read, and asking costs as much as an answer.
-      if (connection.hasInput) connection.read();
-      connection.send();
-    }
-  }
-
-  #add(connection: QuicheConnection, id: Uint8Array): void {
-    this.#connections.add(connection);
-    this.#own(connection, id);
-  }
-
-  #own(connection: QuicheConnection, id: Uint8Array): void {
-    const key = keyOf(id, 0, id.length);
-    connection.ids.add(key);
-    this.#byId.set(key, connection);
-  }
-
-  // A peer that migrates needs ids it has not used (RFC 9000 §9.5).
-  #provideIds(connection: QuicheConnection): void {
+  provideIds(connection: QuicheConnection): void {
     const { handle } = connection;
-    if (!handle.isEstablished() || handle.isDraining()) return;
+    for (let id = handle.retiredScidNext(); id !== null; id = handle.retiredScidNext()) {
+      const key = keyAt(id, 0);
+      connection.keys.delete(key);
+      this.#byKey.delete(key);
+    }
     while (handle.sourceCidsLeft() > 0) {
-      const id = this.#random.bytes(ID_BYTES);
-      const token = BigInt(this.#random.uint32()) << 96n | BigInt(this.#random.uint32()) << 64n |
-        BigInt(this.#random.uint32()) << 32n | BigInt(this.#random.uint32());
+      const id = newConnectionId(this.#random);
       try {
-        handle.newSourceCid(id, token, false);
+        handle.newSourceCid(id, this.#resetToken(), false);
       } catch {
         return;
       }
@@ -161,58 +117,85 @@ export class QuicheEndpoint implements ConnectionHome {
     }
   }
 
-  #receive(data: Uint8Array, from: HostPort): void {
-    const first = data[0];
-    if (first === undefined) return;
-    const isLong = (first & 0x80) !== 0;
-    const start = isLong ? 6 : 1;
-    const length = isLong ? data[5] ?? 0 : ID_BYTES;
-    if (data.length < start + length) return;
-    const key = keyOf(data, start, start + length);
-    const connection = this.#byId.get(key) ?? (isLong ? this.#accept(data, key, from) : undefined);
-    connection?.receive(data, from);
+  gone(connection: QuicheConnection): void {
+    for (const key of connection.keys) this.#byKey.delete(key);
+    if (connection.clientId !== undefined) this.#byClientId.delete(connection.clientId);
+    this.#connections.delete(connection);
+    if (connection.role === "server") this.acceptor?.gone();
   }
 
-  #accept(data: Uint8Array, key: string, from: HostPort): QuicheConnection | undefined {
-    const { acceptor } = this;
-    // Shorter Initials are forbidden, as they would make us an amplifier (RFC 9000 §14.1).
-    if (acceptor === undefined || data.length < this.#quiche.MIN_CLIENT_INITIAL_LEN) return;
-    let header: QuicheHeader;
+  #turn(): void {
+    // By index: what a handler writes to a connection adds it to this same turn.
+    for (let i = 0; i < this.#dirty.length; i++) {
+      const connection = this.#dirty[i] as QuicheConnection;
+      this.#guarded(() => connection.read());
+    }
+    // Once every promise that the handlers settled has had its say: an answer rides with the
+    // acknowledgement.
+    queueMicrotask(() => nextTick(() => this.#settle()));
+  }
+
+  #settle(): void {
+    const dirty = this.#dirty;
+    this.#dirty = [];
+    this.#scheduled = false;
+    for (const connection of dirty) {
+      this.#guarded(() => {
+        connection.read();
+        connection.send();
+      });
+    }
+  }
+
+  // A handler that throws is its author's mistake, which ends the process unless he wants otherwise;
+  // the other connections of this port go on.
+  #guarded(step: () => void): void {
     try {
-      header = this.#quiche.Header.fromSlice(data, ID_BYTES);
-    } catch {
-      return;
+      step();
+    } catch (error) {
+      this.#clock.nextTurn(() => {
+        throw error;
+      });
     }
-    if (!this.#quiche.versionIsSupported(header.version)) {
-      try {
-        const { buffer } = this.socket;
-        this.socket.send(this.#quiche.negotiateVersion(header.scid, header.dcid, buffer), from);
-      } catch {
-        // Not a packet that can be answered.
-      }
-      return;
-    }
-    if (header.ty !== INITIAL || !acceptor.hasRoom()) return;
-    const id = this.#random.bytes(ID_BYTES);
-    const handle = this.#quiche.Connection.accept(
-      id,
-      null,
-      this.socket.local,
-      from,
-      acceptor.config(from),
-    );
-    const connection = new QuicheConnection("server", handle, from, this, acceptor.options);
-    this.#add(connection, id);
-    // Until it has seen our id, the client uses the one it made up.
-    connection.ids.add(key);
-    this.#byId.set(key, connection);
-    acceptor.accepted(connection);
+  }
+
+  #add(connection: QuicheConnection, id: Bytes): QuicheConnection {
+    this.#connections.add(connection);
+    this.#own(connection, id);
     return connection;
   }
-}
 
-function keyOf(bytes: Uint8Array, start: number, end: number): string {
-  let key = "";
-  for (let i = start; i < end; i++) key += String.fromCharCode(bytes[i] as number);
-  return key;
+  #own(connection: QuicheConnection, id: Bytes): void {
+    const key = keyAt(id, 0);
+    connection.keys.add(key);
+    this.#byKey.set(key, connection);
+  }
+
+  #resetToken(): bigint {
+    let token = 0n;
+    for (let i = 0; i < 4; i++) token = token << 32n | BigInt(this.#random.uint32());
+    return token;
+  }
+
+  #receive(packet: Uint8Array, host: string, port: number): void {
+    if (packet.length < SHORT_ID_AT + ID_BYTES) return;
+    if (isLong(packet)) return this.#receiveLong(packet, host, port);
+    this.#byKey.get(keyAt(packet, SHORT_ID_AT))?.receive(packet, host, port);
+  }
+
+  #receiveLong(packet: Uint8Array, host: string, port: number): void {
+    const length = longIdBytes(packet);
+    if (length < 0) return;
+    const known = length === ID_BYTES ? this.#byKey.get(keyAt(packet, LONG_ID_AT)) : undefined;
+    if (known !== undefined) return known.receive(packet, host, port);
+    if (this.acceptor === undefined) return;
+    const id = String.fromCharCode(...packet.subarray(LONG_ID_AT, LONG_ID_AT + length));
+    const begun = this.#byClientId.get(id);
+    if (begun !== undefined) return begun.receive(packet, host, port);
+    const connection = this.acceptor.answer(packet, { host, port });
+    if (connection === undefined) return;
+    connection.clientId = id;
+    this.#byClientId.set(id, connection);
+    connection.arrived();
+  }
 }

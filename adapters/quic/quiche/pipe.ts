@@ -1,3 +1,4 @@
+import { EMPTY } from "../../../src/base/bytes.ts";
 import type { Bytes } from "../../../src/base/bytes.ts";
 import type { Pipe } from "../../../src/transport/contract.ts";
 import { Incoming } from "../incoming.ts";
@@ -5,14 +6,18 @@ import { Outgoing, WRITE_LIMIT } from "../outgoing.ts";
 import { SHUTDOWN_READ, SHUTDOWN_WRITE } from "./binding.ts";
 import type { QuicheHandle } from "./binding.ts";
 
-const NOTHING = new Uint8Array(0);
-
 /** What a pipe needs of its connection. */
 export interface PipeOwner {
   readonly handle: QuicheHandle;
+  /** The pipe has something to send: call `flush` when this turn's writes are in. */
+  wrote(pipe: QuichePipe): void;
+  /** quiche takes no more of it: call `flush` when the peer has been heard. */
+  blocked(pipe: QuichePipe): void;
+  /** What quiche holds for the pipe can be read now. */
+  arrived(): void;
   /** Packets are to be sent. */
   markDirty(): void;
-  /** Something was written to the stream. */
+  /** quiche knows the stream now. */
   touched(id: number): void;
   /** The pipe needs no further attention. */
   forget(id: number): void;
@@ -27,8 +32,10 @@ export class QuichePipe extends Incoming implements Pipe {
   readonly #owner: PipeOwner;
   readonly #queue = new Outgoing();
   #partial: Uint8Array | undefined;
+  #isQueued = false;
   #waited = false;
   #ending = false;
+  #touched = false;
   #writeOver: boolean;
   #readOver: boolean;
 
@@ -38,6 +45,7 @@ export class QuichePipe extends Incoming implements Pipe {
     this.local = local;
     this.kind = (id & 2) === 0 ? "bidirectional" : "unidirectional";
     this.#owner = owner;
+    this.#touched = !local;
     this.#writeOver = this.kind === "unidirectional" && !local;
     this.#readOver = this.kind === "unidirectional" && local;
   }
@@ -45,7 +53,7 @@ export class QuichePipe extends Incoming implements Pipe {
   write(chunk: Uint8Array): boolean {
     if (this.#writeOver || this.#ending) return false;
     this.#queue.push(chunk);
-    this.flush();
+    this.#wrote();
     const room = this.#queue.bytes < WRITE_LIMIT;
     if (!room) this.#waited = true;
     return room;
@@ -54,10 +62,12 @@ export class QuichePipe extends Incoming implements Pipe {
   end(): void {
     if (this.#writeOver || this.#ending) return;
     this.#ending = true;
-    this.flush();
+    this.#wrote();
   }
 
   destroy(): void {
+    // The peer's limit counts a stream that it has never heard of, too.
+    if (!this.#touched) this.#send(EMPTY, true);
     if (!this.#readOver) this.#shutdown(SHUTDOWN_READ);
     if (!this.#writeOver) this.#shutdown(SHUTDOWN_WRITE);
     this.#readOver = true;
@@ -76,30 +86,12 @@ export class QuichePipe extends Incoming implements Pipe {
 
   /** Hands what waits to quiche, as far as the peer's windows allow. */
   flush(): void {
+    this.#isQueued = false;
     if (this.#writeOver) return;
-    try {
-      for (;;) {
-        const chunk = this.#partial ?? this.#queue.take();
-        if (chunk === undefined) break;
-        const sent = this.#owner.handle.streamSend(this.id, chunk, false) ?? 0;
-        this.#owner.touched(this.id);
-        this.#owner.markDirty();
-        this.#partial = sent < chunk.length ? chunk.subarray(sent) : undefined;
-        if (this.#partial !== undefined) return;
-      }
-      if (this.#ending) {
-        this.#owner.handle.streamSend(this.id, NOTHING, true);
-        this.#owner.touched(this.id);
-        this.#owner.markDirty();
-        this.#stopWriting();
-        this.#forgetWhenOver();
-      }
-    } catch {
-      // The peer stopped reading, or the connection is closing: what waits is lost with it.
-      this.#stopWriting();
-      this.#forgetWhenOver();
-    }
-    if (this.#waited && this.#queue.bytes < WRITE_LIMIT && !this.#writeOver) {
+    this.#push();
+    if (this.#writeOver) {
+      if (this.#readOver) this.#owner.forget(this.id);
+    } else if (this.#waited && this.#queue.bytes < WRITE_LIMIT) {
       this.#waited = false;
       this.onDrain?.();
     }
@@ -107,7 +99,8 @@ export class QuichePipe extends Incoming implements Pipe {
 
   /** Reads all that has arrived, through the shared `scratch`. */
   read(scratch: Uint8Array): void {
-    while (!this.#readOver) {
+    // Whoever does not listen yet is not sent more than a chunk: quiche's window holds the rest.
+    while (!this.#readOver && !this.isHolding) {
       let result: [number, boolean] | null;
       try {
         result = this.#owner.handle.streamRecv(this.id, scratch);
@@ -118,23 +111,62 @@ export class QuichePipe extends Incoming implements Pipe {
       const [length, fin] = result;
       if (length > 0) this.deliver(scratch.slice(0, length) as Bytes);
       if (fin) return this.#endReading(true);
+      if (length < scratch.length) return;
+    }
+  }
+
+  protected override caughtUp(): void {
+    if (!this.#readOver) this.#owner.arrived();
+  }
+
+  #wrote(): void {
+    if (this.#isQueued) return;
+    this.#isQueued = true;
+    this.#owner.wrote(this);
+  }
+
+  #push(): void {
+    for (;;) {
+      const chunk = this.#partial ?? this.#queue.take() ?? EMPTY;
+      const last = this.#ending && this.#queue.bytes === 0;
+      if (chunk.length === 0 && !last) return;
+      const sent = this.#send(chunk, last);
+      if (this.#writeOver) return;
+      if (sent < chunk.length) {
+        this.#partial = chunk.subarray(sent);
+        this.#isQueued = true;
+        return this.#owner.blocked(this);
+      }
+      this.#partial = undefined;
+      if (last) return this.#stopWriting();
+    }
+  }
+
+  #send(chunk: Uint8Array, last: boolean): number {
+    try {
+      const sent = this.#owner.handle.streamSend(this.id, chunk, last) ?? 0;
+      if (!this.#touched) {
+        this.#touched = true;
+        this.#owner.touched(this.id);
+      }
+      return sent;
+    } catch {
+      // The peer stopped reading, or the connection is closing: what waits is lost with it.
+      this.#stopWriting();
+      return 0;
     }
   }
 
   #endReading(clean: boolean): void {
     this.#readOver = true;
     this.deliverEnd(clean);
-    this.#forgetWhenOver();
+    if (this.#writeOver) this.#owner.forget(this.id);
   }
 
   #stopWriting(): void {
     this.#writeOver = true;
     this.#partial = undefined;
     this.#queue.clear();
-  }
-
-  #forgetWhenOver(): void {
-    if (this.#writeOver && this.#readOver) this.#owner.forget(this.id);
   }
 
   #shutdown(direction: number): void {

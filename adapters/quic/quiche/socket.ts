@@ -14,18 +14,15 @@ export interface UdpSocket {
   readonly isIpv6: boolean;
   /** Where the next packet is to be written; valid until `send`. */
   readonly buffer: Uint8Array;
+  /** Called with each packet. */
+  onPacket: ((packet: Uint8Array, host: string, port: number) => void) | undefined;
   /** Sends the first `length` bytes of `buffer`. Losses are QUIC's business. */
   send(length: number, to: HostPort): void;
   close(): Promise<void>;
 }
 
 /** Binds a UDP port. @throws TransportError `address_in_use`, `bad_address` */
-export function bindUdp(
-  host: string,
-  port: number,
-  isIpv6: boolean,
-  onPacket: (data: Uint8Array, from: HostPort) => void,
-): Promise<UdpSocket> {
+export function bindUdp(host: string, port: number, isIpv6: boolean): Promise<UdpSocket> {
   const socket = createSocket({
     type: isIpv6 ? "udp6" : "udp4",
     ...(isIpv6 ? { ipv6Only: true } : {}),
@@ -49,28 +46,34 @@ export function bindUdp(
       socket.removeAllListeners("error");
       // ICMP errors of single packets; dead peers are found by timeouts.
       socket.on("error", () => {});
-      socket.on("message", (data, { address, port }) => onPacket(data, { host: address, port }));
-      try {
-        socket.setRecvBufferSize(SOCKET_BUFFER);
-        socket.setSendBufferSize(SOCKET_BUFFER);
-      } catch {
-        // The kernel's limit is lower, or the runtime has no such call.
-      }
+      enlargeBuffers(socket);
       resolve(wrap(socket, isIpv6));
     });
   });
+}
+
+function enlargeBuffers(socket: Socket): void {
+  // On Deno large buffers make the throughput collapse.
+  if ("Deno" in globalThis) return;
+  try {
+    socket.setRecvBufferSize(SOCKET_BUFFER);
+    socket.setSendBufferSize(SOCKET_BUFFER);
+  } catch {
+    // The kernel's limit is lower, or the runtime has no such call.
+  }
 }
 
 function wrap(socket: Socket, isIpv6: boolean): UdpSocket {
   const { address, port } = socket.address();
   let buffer: Uint8Array = new Uint8Array(MAX_PACKET_BYTES);
   let open = true;
-  return {
+  const wrapped: UdpSocket = {
     local: { host: address, port },
     isIpv6,
     get buffer() {
       return buffer;
     },
+    onPacket: undefined,
     send(length, to) {
       if (!open) return;
       socket.send(buffer, 0, length, to.port, to.host);
@@ -83,4 +86,6 @@ function wrap(socket: Socket, isIpv6: boolean): UdpSocket {
       return new Promise((resolve) => socket.close(() => resolve()));
     },
   };
+  socket.on("message", (packet, from) => wrapped.onPacket?.(packet, from.address, from.port));
+  return wrapped;
 }
