@@ -250,7 +250,9 @@ describe("quiche", () => {
       skip: skip || (runtime === "bun" && "Node has asked"),
     }, async () => {
       const listener = await echoServer(await quicheTransport(), ADDRESS);
-      const program = startProgram(name, "test/adapters/quiche_dialler.ts", [listener.address]);
+      const program = startProgram(name, "test/adapters/quiche_dialler_program.ts", [
+        listener.address,
+      ]);
       assert.equal(await program.exited, 0, program.output.join("\n"));
       assert.deepEqual(wordsOf(program), ["echo hello", "closed local"]);
       await listener.close();
