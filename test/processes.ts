@@ -40,14 +40,18 @@ export interface Program {
   kill(signal?: "SIGTERM" | "SIGKILL" | "SIGINT"): Promise<void>;
 }
 
-/** Starts a program of this repository on `runtime`. */
+/** Starts a program of this repository on `runtime`, in a network namespace where one is named. */
 export function startProgram(
   runtime: RuntimeName,
   program: string,
   args: readonly string[] = [],
+  namespace?: string,
 ): Program {
-  const [command, prefix] = commandOf(runtime, program);
-  const child = spawn(command, [...prefix, ...args], {
+  const [binary, prefix] = commandOf(runtime, program);
+  const [command = "", ...before] = namespace === undefined
+    ? [binary]
+    : ["ip", "netns", "exec", namespace, binary];
+  const child = spawn(command, [...before, ...prefix, ...args], {
     stdio: ["pipe", "pipe", "pipe"],
     cwd: root,
   });

@@ -115,6 +115,11 @@ const RANDOM_PROBE_MS = 10_000;
 const BRAKE_FROM = 8;
 /** Verdicts of this age still count as silence at the same time, milliseconds. */
 const WINDOW_MS = 60_000;
+/**
+ * So long after it has found the cluster a node learns its history, and not in order: that a member
+ * is there is held back for a tick, lest the dead of the past are told as alive, then as down.
+ */
+const CATCH_UP_MS = 3_000;
 /** Members kept at most: nobody may fill memory with made-up ones. */
 const MAX_MEMBERS = 100_000;
 
@@ -122,6 +127,9 @@ const MAX_MEMBERS = 100_000;
 export class Roster {
   readonly #options: RosterOptions;
   readonly #members = new MemberTable();
+  // Members of which nothing has been told yet, and since when they are known.
+  readonly #untold = new Map<MemberState, number>();
+  #caughtUpAt = Infinity;
   /** By accused, then by the accuser's key. */
   readonly #accusations = new Map<NodeName, Map<string, Accusation>>();
   readonly #ours = new Map<NodeName, Accusation>();
@@ -165,6 +173,7 @@ export class Roster {
         break;
       case "neighbourUp":
         this.#neighbours.add(event.peer);
+        this.#caughtUpAt = Math.min(this.#caughtUpAt, now + CATCH_UP_MS);
         this.#watch(event.peer, now);
         break;
       case "neighbourDown":
@@ -175,6 +184,7 @@ export class Roster {
         }
         break;
       case "linkUp":
+        this.#tell(this.#members.get(event.peer.name), effects);
         this.#cleared(event.peer.name, now);
         break;
       case "linkDown":
@@ -226,7 +236,9 @@ export class Roster {
       };
       this.#members.add(member);
       if (record.left) effects.push({ type: "retire", member });
-      else effects.push({ type: "emit", change: { type: "nodeUp", node: name } });
+      else if (now < this.#caughtUpAt && !this.#neighbours.has(name)) {
+        this.#untold.set(member, now);
+      } else effects.push({ type: "emit", change: { type: "nodeUp", node: name } });
       return this.#judge(name, now, effects);
     }
     const isNewLife = epoch > known.epoch;
@@ -323,6 +335,9 @@ export class Roster {
       for (const watch of this.#watches.values()) watch.lastHeard += late;
     }
     for (const peer of heard) this.#cleared(peer, now);
+    for (const [member, since] of this.#untold) {
+      if (now - since >= TICK_MS) this.#tell(member, effects);
+    }
     for (const [peer, watch] of this.#watches) this.#examine(peer, watch, now, effects);
     this.#probeSomebody(now, effects);
     for (const name of [...this.#accusations.keys()]) this.#judge(name, now, effects);
@@ -417,13 +432,16 @@ export class Roster {
     if (accusers === 0) {
       if (member.status !== "unreachable") return;
       this.#members.setStatus(member, "alive");
+      if (this.#untold.has(member)) return;
       effects.push({ type: "emit", change: { type: "nodeUp", node: name } });
       return;
     }
     if (member.status === "alive") {
       this.#members.setStatus(member, "unreachable");
       member.since = now;
-      effects.push({ type: "emit", change: { type: "nodeUnreachable", node: name } });
+      if (!this.#untold.has(member)) {
+        effects.push({ type: "emit", change: { type: "nodeUnreachable", node: name } });
+      }
     }
     // Reachable members besides the accused, ourselves among them.
     const reachable = 1 + this.#members.alive;
@@ -479,7 +497,19 @@ export class Roster {
     this.#watches.delete(member.name);
     // A copy: the state goes on to the next life.
     effects.push({ type: "retire", member: { ...member } });
+    // It was down before we had said that it is there.
+    if (this.#untold.delete(member)) return;
     effects.push({ type: "emit", change: { type: "nodeDown", node: member.name, reason } });
+  }
+
+  // Says that a member is there, if that has been held back.
+  #tell(member: MemberState | undefined, effects: RosterEffect[]): void {
+    if (member === undefined || !this.#untold.delete(member)) return;
+    const { name: node, status } = member;
+    effects.push({ type: "emit", change: { type: "nodeUp", node } });
+    if (status === "unreachable") {
+      effects.push({ type: "emit", change: { type: "nodeUnreachable", node } });
+    }
   }
 
   #revive(member: MemberState, effects: RosterEffect[]): void {

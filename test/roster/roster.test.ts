@@ -34,6 +34,10 @@ class Bench {
       random: seededRandom(1),
       isAcceptable: () => true,
     });
+    // It has found the cluster long ago.
+    this.feed({ type: "neighbourUp", peer: "first@x" });
+    this.feed({ type: "neighbourDown", peer: "first@x" });
+    this.now = 5_000;
     for (let i = 1; i < size; i++) this.record(i);
     this.effects.length = 0;
   }
@@ -285,4 +289,51 @@ test("rows survive encoding; broken ones are refused by name", () => {
       },
     ),
   );
+});
+
+test("the dead of the past are not told to a node that has just come", () => {
+  const late = new Roster({
+    self: { name: nameOf(0), publicKey: keyOf(0), epoch: 1, addresses: [] },
+    liveness: LIVENESS_DEFAULTS,
+    random: seededRandom(1),
+    isAcceptable: () => true,
+  });
+  const told: string[] = [];
+  const feed = (event: RosterEvent, now: number) => {
+    for (const effect of late.handle(event, now)) {
+      if (effect.type === "emit") told.push(`${effect.change.type} ${effect.change.node}`);
+    }
+  };
+  const record = (index: number, now: number, epoch = 1) => {
+    const one = {
+      name: nameOf(index),
+      incarnation: 0,
+      addresses: [],
+      ephemeral: false,
+      left: false,
+    };
+    feed({ type: "record", author: keyOf(index), epoch, record: one }, now);
+  };
+  const accuse = (by: number, target: number, now: number) => {
+    const accusation = {
+      target: nameOf(target),
+      epoch: 1,
+      incarnation: 0,
+      evidence: "refused" as const,
+    };
+    feed({ type: "accusation", author: keyOf(by), accusation }, now);
+  };
+  feed({ type: "neighbourUp", peer: nameOf(1) }, 0);
+  for (const index of [1, 2, 3, 4]) record(index, 10);
+  assert.deepEqual(told, ["nodeUp n1@x"], "a neighbour is told at once");
+  accuse(1, 4, 20);
+  accuse(2, 4, 30);
+  assert.equal(late.member(nameOf(4))?.status, "down");
+  feed({ type: "tick", heard: [] }, 300);
+  feed({ type: "tick", heard: [] }, 800);
+  assert.deepEqual(told, ["nodeUp n1@x", "nodeUp n2@x", "nodeUp n3@x"]);
+  record(4, 900, 2);
+  assert.equal(told.at(-1), "nodeUp n4@x");
+  record(5, 5_000);
+  assert.equal(told.at(-1), "nodeUp n5@x");
 });
