@@ -112,6 +112,8 @@ export interface StreamPipe {
   readonly lost: LinkDownReason | undefined;
   /** Called once when the link has ended and `done` was not called before. */
   onLost: (reason: LinkDownReason) => void;
+  /** The peer has accepted: another stream may be asked for. Idempotent. */
+  answered(): void;
   /** Ends the link: the peer broke the protocol. */
   fail(error: ProtocolError): void;
   /** The stream is over: it keeps the link no longer. Idempotent. */

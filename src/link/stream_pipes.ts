@@ -1,6 +1,7 @@
 import { EMPTY, fromUtf8, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { OverloadedError, ProtocolError, TransportError } from "../base/errors.ts";
+import { Ring } from "../base/ring.ts";
 import type { Connection } from "../transport/contract.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import { FramedPipe } from "./framed_pipe.ts";
@@ -13,6 +14,8 @@ export const STREAM_PIPE = 2;
 const MAX_TAG_BYTES = 255;
 /** Streams that each end of a link may have opened at once. */
 const MAX_STREAMS = 256;
+/** Streams that are asked for at once: fewer than the pipes that a peer lets wait for a PREAMBLE. */
+const MAX_UNANSWERED = 32;
 /** Codes of the ABORT that ends the pipe of a stream. */
 export const StreamCode = {
   /** Nobody accepts the tag. */
@@ -64,6 +67,8 @@ export class StreamPipes {
   #endedSent = 0;
   #endedReceived = 0;
   #opening = 0;
+  #unanswered = 0;
+  readonly #turns = new Ring<() => void>();
   #isDown = false;
 
   constructor(options: StreamPipesOptions) {
@@ -100,11 +105,10 @@ export class StreamPipes {
     }
     this.#opening++;
     try {
+      await this.#turn();
       const pipe = await connection.openPipe("bidirectional");
-      if (this.#isDown) {
-        pipe.destroy();
-        throw new TransportError("closed", `the link to ${peer.name} has ended`);
-      }
+      if (this.#isDown) pipe.destroy();
+      this.#checkUp();
       const framed = new FramedPipe(pipe, SILENT, STREAM_SETTINGS);
       // Until it has its handlers.
       framed.pause();
@@ -113,9 +117,30 @@ export class StreamPipes {
       body.set(tag, 1);
       framed.send(0, FrameType.PREAMBLE, body, EMPTY);
       return this.#add(framed, true);
+    } catch (error) {
+      this.#nextTurn();
+      throw error;
     } finally {
       this.#opening--;
     }
+  }
+
+  async #turn(): Promise<void> {
+    if (this.#unanswered >= MAX_UNANSWERED) {
+      // Whoever gets an answer hands its turn on.
+      await new Promise<void>((resolve) => this.#turns.push(resolve));
+    } else this.#unanswered++;
+  }
+
+  #nextTurn(): void {
+    const next = this.#turns.shift();
+    if (next === undefined) this.#unanswered--;
+    else next();
+  }
+
+  #checkUp(): void {
+    if (!this.#isDown) return;
+    throw new TransportError("closed", `the link to ${this.#options.peer.name} has ended`);
   }
 
   /**
@@ -143,10 +168,12 @@ export class StreamPipes {
       stream.onLost(reason);
     }
     this.#live.clear();
+    for (let next = this.#turns.shift(); next !== undefined; next = this.#turns.shift()) next();
   }
 
   #add(framed: FramedPipe, isOurs: boolean): StreamPipe {
     const { peer, fail, onIdle } = this.#options;
+    let isAnswered = !isOurs;
     const live: Live = {
       framed,
       peer,
@@ -154,7 +181,13 @@ export class StreamPipes {
       lost: undefined,
       onLost() {},
       fail,
+      answered: () => {
+        if (isAnswered) return;
+        isAnswered = true;
+        this.#nextTurn();
+      },
       done: () => {
+        live.answered();
         if (!this.#live.delete(live)) return;
         this.#endedSent += framed.bytesSent;
         this.#endedReceived += framed.bytesReceived;

@@ -75,6 +75,7 @@ export function createTaggedStream(
       case "send":
         return framed.sendFree(effect.frame, effect.body);
       case "accepted":
+        pipe.answered();
         return accepted.resolve();
       case "data":
         return received(effect.body);

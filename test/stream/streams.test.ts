@@ -266,3 +266,31 @@ test("opening can be given up by a signal", async () => {
   await waitFor(() => a.links.list()[0]?.streams === 0, { what: "nothing left" });
   await close();
 });
+
+test("hundreds of streams may be opened at once; above 256 to one node the opener is told", async () => {
+  const { a, b, close } = await cluster(2);
+  const got: Promise<Uint8Array>[] = [];
+  b.streams.accept("test", ({ readable }) => void got.push(readAll(readable)));
+  const opening = Array.from({ length: 300 }, () => a.streams.open("test", b.name));
+  const results = await Promise.allSettled(opening);
+  const streams = results.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+  assert.equal(streams.length, 256);
+  for (const one of results) {
+    if (one.status === "rejected") {
+      assert.equal((one.reason as { code: string }).code, "overloaded");
+    }
+  }
+  await Promise.all(streams.map(async ({ writable, readable }, i) => {
+    const writer = writable.getWriter();
+    await writer.write(pattern(i));
+    await writer.close();
+    await readable.cancel();
+  }));
+  const lengths = (await Promise.all(got)).map(({ length }) => length);
+  assert.deepEqual(lengths.toSorted((one, other) => one - other), [...Array(256).keys()]);
+  await waitFor(() => a.streams.list().length + b.streams.list().length === 0, { what: "the end" });
+  const last = await a.streams.open("test", b.name);
+  await last.writable.close();
+  assert.equal((await got.at(-1))?.length, 0);
+  await close();
+});
