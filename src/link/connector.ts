@@ -6,6 +6,7 @@ import { logOnce } from "../base/logger.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/random.ts";
 import { certificateOf } from "../identity/certificate.ts";
+import { REFUSALS } from "../identity/handshake_messages.ts";
 import type { Hello } from "../identity/handshake_messages.ts";
 import type { Meter } from "../metrics/meter.ts";
 import type {
@@ -147,6 +148,15 @@ export function createConnector(options: ConnectorOptions): Connector {
     clock.after(50, () => connection.close(CloseCode.HANDSHAKE, reason));
   };
 
+  // Who answers says that it has this key, and TLS says that it has not.
+  const inBetween = (address: string, cause: unknown): HandshakeError => {
+    const reason = "channel_binding";
+    meter.count("barrel_handshake_refused_total", { role: "client", reason, by: "local" });
+    const text = `refused ${address}: ${reason} (${REFUSALS[reason]})`;
+    once(`client ${hostOf(address)} ${reason}`, "warn", text, { reason });
+    return new HandshakeError(reason, text, { cause });
+  };
+
   const accept = (connection: Connection) => {
     const host = hostOf(connection.remoteAddress);
     const sameHost = authenticating.get(host) ?? 0;
@@ -175,14 +185,16 @@ export function createConnector(options: ConnectorOptions): Connector {
       else authenticating.delete(host);
       deadline.cancel();
     };
-    // A stranger that opens no pipe would wait for ever.
+    let hasBegun = false;
+    // A stranger that opens no pipe would wait for ever, and one that opens it late twice as long.
     const deadline = clock.after(handshake.timeoutMs, () => {
       if (isDone) return;
-      meter.count("barrel_handshake_refused_total", {
-        role: "server",
-        reason: "timeout",
-        by: "local",
-      });
+      // A handshake that has begun tells of its end itself.
+      if (!hasBegun) {
+        const labels = { role: "server", reason: "timeout", by: "local" };
+        meter.count("barrel_handshake_refused_total", labels);
+        once(`server ${host} timeout`, "warn", `refused ${host}: timeout (it said nothing)`);
+      }
       connection.close(CloseCode.HANDSHAKE, "timeout");
     });
     void connection.closed.then(done);
@@ -190,6 +202,7 @@ export function createConnector(options: ConnectorOptions): Connector {
       if (pipe.kind === "unidirectional") {
         return connection.close(CloseCode.HANDSHAKE, "malformed");
       }
+      hasBegun = true;
       authenticate(connection, pipe).then(({ control, outcome, earlyPipes }) => {
         done();
         if (outcome.type !== "established") return;
@@ -217,13 +230,15 @@ export function createConnector(options: ConnectorOptions): Connector {
     });
     const early: Pipe[] = [];
     connection.onPipe = (pipe) => early.push(pipe);
+    let pipe: Pipe;
     try {
-      const pipe = await connection.openPipe("bidirectional");
-      return { connection, ...await authenticate(connection, pipe, early, replaces) };
+      pipe = await connection.openPipe("bidirectional");
     } catch (error) {
       connection.close(CloseCode.HANDSHAKE, "internal");
       throw error;
     }
+    // What fails from here on closes the connection itself, when the reason has left.
+    return { connection, ...await authenticate(connection, pipe, early, replaces) };
   };
 
   return {
@@ -238,10 +253,21 @@ export function createConnector(options: ConnectorOptions): Connector {
     },
     async dial(address, request = {}) {
       let key = request.publicKey;
-      // The second round is for transports that must know the key to bind the channel.
-      for (let round = 0; round < 2; round++) {
+      let expected: "pinned" | "told" = "pinned";
+      // Up to three: TLS shows another key than we know, which may have been rotated; a client that
+      // sees no certificate learns the key; it binds the channel to that key.
+      for (let round = 0; round < 3; round++) {
         const certificate = key === undefined ? undefined : await certificateOf(key, crypto);
-        const { outcome, ...rest } = await dialOnce(address, certificate, request);
+        let dialled: Awaited<ReturnType<typeof dialOnce>>;
+        try {
+          dialled = await dialOnce(address, certificate, request);
+        } catch (error) {
+          if (key === undefined || !isTlsFailure(error)) throw error;
+          if (expected === "told") throw inBetween(address, error);
+          key = undefined;
+          continue;
+        }
+        const { outcome, ...rest } = dialled;
         const { peer } = outcome;
         if (outcome.type === "established") {
           meter.count("barrel_handshake_accepted_total", { role: "client" });
@@ -249,6 +275,7 @@ export function createConnector(options: ConnectorOptions): Connector {
         }
         rest.connection.close(CloseCode.REDIAL, "redial");
         key = peer.publicKey;
+        expected = "told";
       }
       throw new ProtocolError("internal", `${address} cannot be bound to its key`);
     },
@@ -263,6 +290,10 @@ export function createConnector(options: ConnectorOptions): Connector {
       await Promise.all(listeners.map((listener) => listener.close()));
     },
   };
+}
+
+function isTlsFailure(error: unknown): boolean {
+  return error instanceof TransportError && error.reason === "tls";
 }
 
 function hostOf(address: string): string {

@@ -1,0 +1,57 @@
+/** Somebody in between: ends TLS with a certificate of its own and passes every byte on. */
+import type { Connection, Pipe, Transport } from "../../src/transport/contract.ts";
+import { connectionOptions } from "../conformance/world.ts";
+
+/** A relay that runs. */
+export interface Relay {
+  /** Where it pretends to be the target. */
+  readonly address: string;
+  /** Bytes of handshakes that it has passed on, to the target and back. */
+  readonly passed: { toTarget: number; back: number };
+  close(): Promise<void>;
+}
+
+/** Starts a relay before the node at `target`. */
+export async function startRelay(transport: Transport, target: string): Promise<Relay> {
+  const options = await connectionOptions();
+  const passed = { toTarget: 0, back: 0 };
+  const join = (from: Pipe, to: Pipe, count: (bytes: number) => void) => {
+    from.onEnd = () => to.end();
+    from.onData = (chunk) => {
+      count(chunk.length);
+      to.write(chunk.slice());
+    };
+  };
+  const carry = async (from: Pipe, to: Connection, isToTarget: boolean) => {
+    const other = await to.openPipe(from.kind).catch(() => undefined);
+    if (other === undefined) return from.destroy();
+    const [there, back] = isToTarget
+      ? ["toTarget", "back"] as const
+      : ["back", "toTarget"] as const;
+    join(from, other, (bytes) => (passed[there] += bytes));
+    join(other, from, (bytes) => (passed[back] += bytes));
+  };
+  const follow = (one: Connection, other: Connection) => {
+    void one.closed.then(({ code, reason }) => other.close(Math.max(1, code), reason));
+  };
+  const serve = async (client: Connection) => {
+    const early: Pipe[] = [];
+    client.onPipe = (pipe) => void early.push(pipe);
+    try {
+      const server = await transport.dial(target, { ...options, timeoutMs: 5_000 });
+      server.onPipe = (pipe) => void carry(pipe, client, false);
+      client.onPipe = (pipe) => void carry(pipe, server, true);
+      for (const pipe of early) void carry(pipe, server, true);
+      follow(client, server);
+      follow(server, client);
+    } catch {
+      client.close(1, "the target does not answer");
+    }
+  };
+  const listener = await transport.listen("quic://127.0.0.1:0", {
+    ...options,
+    maxConnections: 100,
+    onConnection: (client) => void serve(client),
+  });
+  return { address: listener.address, passed, close: () => listener.close() };
+}
