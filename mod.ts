@@ -41,6 +41,8 @@ export {
   RemoteError,
 } from "./src/actor/errors.ts";
 export type { StartOptions } from "./src/actor/calls.ts";
+export type { ProcessKind } from "./src/actor/process.ts";
+export type { Processes, ProcessInfo, ProcessSummary, TraceEvent } from "./src/actor/processes.ts";
 export type { Rpc, RpcClient, RpcResultOf } from "./src/actor/rpc.ts";
 export type { RpcResult } from "./src/actor/rpc_result.ts";
 export type { Procedures, RpcContext } from "./src/actor/rpc_server.ts";

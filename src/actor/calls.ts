@@ -332,6 +332,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     new Promise((resolve, reject) => {
       const process = system.create(name === undefined ? {} : { name });
       process.isServer = true;
+      process.kind = "server";
       parent?.adopt(process);
       const starting = {
         refuse: (reason: ExitReason) => reject(new NoProcessError(String(process.pid), reason)),
@@ -426,6 +427,13 @@ class Call implements CallRequest {
     this.#waitingIn?.delete(this);
     this.#refuse(reason);
   }
+}
+
+/** A message for people: calls and casts without what is inside them. */
+export function readable(message: unknown): unknown {
+  if (message instanceof Call) return { call: message.method, args: message.args };
+  if (message instanceof CastRequest) return { cast: message.method, args: message.args };
+  return message;
 }
 
 function isCall(message: unknown): message is CallRequest {

@@ -18,6 +18,9 @@ export interface MailboxSettings {
   readonly onHighWater: (mailbox: Mailbox) => void;
 }
 
+/** Told what a traced mailbox gets and gives. */
+export type Tracer = (type: "arrived" | "taken", message: unknown) => void;
+
 interface Waiter {
   /** Takes a message or leaves it. */
   offer(message: unknown): boolean;
@@ -35,6 +38,7 @@ export class Mailbox implements Turn {
   #closed: Error | undefined;
   /** Some messages wait for this process to have its turn. */
   #isInLine = false;
+  #tracers: Set<Tracer> | undefined;
 
   constructor(settings: MailboxSettings) {
     this.#settings = settings;
@@ -125,6 +129,61 @@ export class Mailbox implements Turn {
   serve(): void {
     this.#isInLine = false;
     this.#offerAll();
+  }
+
+  /**
+   * Tells of each message as it arrives and as it is taken; returns what ends that. This object's
+   * own methods are replaced meanwhile, so that no other mailbox pays for the question.
+   */
+  trace(tell: Tracer): () => void {
+    if (this.#tracers === undefined) this.#beginTrace(this.#tracers = new Set());
+    // Wrapped, so that one function given twice is two.
+    const own: Tracer = (type, message) => tell(type, message);
+    this.#tracers.add(own);
+    return () => {
+      if (this.#tracers?.delete(own) !== true || this.#tracers.size > 0) return;
+      this.#tracers = undefined;
+      const { push, next, take } = Mailbox.prototype;
+      Object.assign(this, { push, next, take });
+    };
+  }
+
+  #beginTrace(tracers: ReadonlySet<Tracer>): void {
+    const { push, next, take } = Mailbox.prototype;
+    const tell: Tracer = (type, message) => {
+      for (const one of [...tracers]) one(type, message);
+    };
+    const waiter = this.#waiter;
+    if (waiter !== undefined) {
+      // A receive that has begun already.
+      const { offer } = waiter;
+      waiter.offer = (message) => {
+        const isTaken = offer(message);
+        if (isTaken) tell("taken", message);
+        return isTaken;
+      };
+    }
+    this.push = (message) => {
+      tell("arrived", message);
+      push.call(this, message);
+    };
+    this.next = (options) =>
+      next.call(this, options).then((message) => {
+        tell("taken", message);
+        return message;
+      });
+    this.take = <T>(match: (message: unknown) => T | undefined, options?: ReceiveOptions) => {
+      let taken: unknown;
+      const noting = (message: unknown) => {
+        const result = match(message);
+        if (result !== undefined) taken = message;
+        return result;
+      };
+      return (take as typeof this.take<T>).call(this, noting, options).then((result) => {
+        tell("taken", taken);
+        return result;
+      });
+    };
   }
 
   #standInLine(): void {

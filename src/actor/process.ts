@@ -56,6 +56,9 @@ export class ExitSignal extends Error {
   }
 }
 
+/** What runs in a process. */
+export type ProcessKind = "process" | "server" | "supervisor" | "procedure" | "proxy";
+
 /** What the system keeps of a process; empty collections are not made. */
 export class Process {
   readonly pid: Pid;
@@ -64,6 +67,7 @@ export class Process {
   name: string | undefined;
   trapExit = false;
   isAlive = true;
+  kind: ProcessKind = "process";
   /** Takes calls and casts; raw processes do not. */
   isServer = false;
   /** It has been said that it does not keep up with its messages. */

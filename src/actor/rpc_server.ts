@@ -131,6 +131,7 @@ export class RpcServer {
   ): void {
     const { id } = request;
     const process = this.#system.create();
+    process.kind = "procedure";
     const running: Running = { credit: request.credit, wake: undefined, process };
     calls.set(id, running);
     let isAnswered = false;

@@ -138,6 +138,7 @@ class Driver implements Supervisor {
     for (const one of spec.children) this.#specs.set(one.id, one);
     this.#process = system.create(spec.name === undefined ? {} : { name: spec.name });
     this.#process.trapExit = true;
+    this.#process.kind = "supervisor";
     this.#alarm = new Alarm(system.options.clock, () => this.#order({ type: "tick" }));
     parent?.adopt(this.#process);
     this.started = new Promise((resolve, reject) => {

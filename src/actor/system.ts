@@ -170,11 +170,9 @@ export class ActorSystem implements PidSender {
     return pid.node === this.options.node && pid.epoch === this.options.epoch;
   }
 
-  /** The live processes. */
-  list(): { pid: Pid; name: string | undefined; mailboxLength: number }[] {
-    return [...this.#processes.values()].map(({ pid, name, mailbox }) => {
-      return { pid, name, mailboxLength: mailbox.length };
-    });
+  /** The live processes, oldest first. */
+  all(): Process[] {
+    return [...this.#processes.values()];
   }
 
   /** Ends a process: everything it held is freed, monitors and links are told. */

@@ -4,6 +4,8 @@ import type { StartOptions } from "../actor/calls.ts";
 import type { AnyServer, CallOptions, InitArguments, ServerClient } from "../actor/gen_server.ts";
 import type { ExitReason } from "../actor/messages.ts";
 import type { Behaviour } from "../actor/process.ts";
+import { createProcesses } from "../actor/processes.ts";
+import type { Processes } from "../actor/processes.ts";
 import { createRpc } from "../actor/rpc.ts";
 import type { Rpc } from "../actor/rpc.ts";
 import { createSupervisors } from "../actor/supervisor.ts";
@@ -110,6 +112,8 @@ export interface Node extends AsyncDisposable {
     /** Called with what others publish; returns the function that ends it. */
     subscribe(topic: string, handler: (bytes: Bytes) => void): () => void;
   };
+  /** The processes of this node, seen from outside. */
+  readonly processes: Processes;
   /** Procedures of this node for others, and clients of theirs. */
   readonly rpc: Rpc;
   readonly metrics: { snapshot(): MetricsSnapshot };
@@ -188,6 +192,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   });
   const supervisors = createSupervisors({ system, calls });
   const rpc = createRpc(system);
+  const processes = createProcesses(system);
 
   const broadcast = createBroadcast({
     links,
@@ -324,6 +329,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     registry,
     streams: { accept: streams.accept, open: streams.open, list: streams.list },
     rpc,
+    processes,
     trust,
     membership: {
       join(contact) {

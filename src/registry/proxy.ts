@@ -56,7 +56,9 @@ export class Proxies {
     const { system } = this.#options;
     const pid = system.spawn((self: Self<unknown>) => this.#run(name, self));
     // Calls and casts come through its mailbox like everything else, and keep their place.
-    (system.find(pid) as Process).isServer = true;
+    const process = system.find(pid) as Process;
+    process.isServer = true;
+    process.kind = "proxy";
     this.#names.set(pid.id, name);
     this.#byName.set(name, { pid, waiting: 0, tail: Promise.resolve(), reaper: undefined });
     this.serviceChanged(name);

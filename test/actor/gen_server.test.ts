@@ -145,7 +145,7 @@ test("start fails with what init throws", async () => {
   const ended = new Promise<void>((resolve) => system.exitListeners.add(() => resolve()));
   await assert.rejects(calls.start(Broken, []), /cannot start/);
   await ended;
-  assert.equal(system.list().length, 0);
+  assert.equal(system.all().length, 0);
 });
 
 test("a definition with a reserved or doubled name is refused", () => {

@@ -6,6 +6,8 @@ import type { ScopedClock } from "../../src/base/scoped_clock.ts";
 import { ActorSystem } from "../../src/actor/system.ts";
 import { createCalls } from "../../src/actor/calls.ts";
 import type { Calls } from "../../src/actor/calls.ts";
+import { createProcesses } from "../../src/actor/processes.ts";
+import type { Processes } from "../../src/actor/processes.ts";
 import { createRpc } from "../../src/actor/rpc.ts";
 import type { Rpc } from "../../src/actor/rpc.ts";
 import { createSupervisors } from "../../src/actor/supervisor.ts";
@@ -23,6 +25,7 @@ export interface ActorNode {
   readonly calls: Calls;
   readonly supervisors: Supervisors;
   readonly rpc: Rpc;
+  readonly processes: Processes;
   readonly meter: MemoryMeter;
   /** What it logged: level and message. */
   readonly log: string[];
@@ -109,6 +112,7 @@ export function actorNetwork(): {
       calls,
       supervisors,
       rpc: createRpc(system),
+      processes: createProcesses(system),
       meter,
       log,
       names,

@@ -191,7 +191,7 @@ test("a pid of an earlier life of a node is noproc", async () => {
   });
   const down = await carried.promise as Down;
   assert.equal(down.reason, "noproc");
-  assert.equal(reborn.system.list().length, 0);
+  assert.equal(reborn.system.all().length, 0);
 });
 
 test("what cannot travel throws at the sender and names the path", () => {

@@ -125,7 +125,7 @@ describe("a remote procedure", () => {
       await new Promise((resolve) => setTimeout(resolve, 20));
       assert.ok(seen.produced > 100 && seen.produced <= 116, `${seen.produced} for 100 taken`);
       await items.return?.();
-      await waitFor(() => b.system.list().length === 0, { what: "the producer has ended" });
+      await waitFor(() => b.system.all().length === 0, { what: "the producer has ended" });
       assert.deepEqual(await items.next(), { done: true, value: undefined });
     }
     assert.equal(seen.returned, 2, "each generator was told");
@@ -159,7 +159,7 @@ describe("a remote procedure", () => {
     };
     await assert.rejects(rest(), NodeDownError);
     await waitFor(() => seen.returned === 3 && seen.aborted === 1, { what: "all was told" });
-    assert.deepEqual([a, b].flatMap(({ system }) => system.list()), []);
+    assert.deepEqual([a, b].flatMap(({ system }) => system.all()), []);
   });
 
   test("fails by name", async () => {
@@ -190,8 +190,8 @@ describe("a remote procedure", () => {
     await assert.rejects(Promise.resolve(away.x()), NodeDownError);
     // A call is a process of the called node, and can be killed there.
     const hanging = Promise.resolve(remote.hang());
-    await waitFor(() => b.system.list().length === 1, { what: "the call has begun" });
-    for (const { pid } of b.system.list()) b.system.exit(pid, "kill");
+    await waitFor(() => b.system.all().length === 1, { what: "the call has begun" });
+    for (const { pid } of b.system.all()) b.system.exit(pid, "kill");
     await assert.rejects(
       hanging,
       (error) => error instanceof NoProcessError && error.reason === "killed",
@@ -201,7 +201,7 @@ describe("a remote procedure", () => {
   test("answers slowly or not at all without a trace, once it has timed out", async () => {
     const { b, remote, seen } = world();
     await assert.rejects(Promise.resolve(remote.with({ timeoutMs: 5 }).hang()), CallTimeoutError);
-    await waitFor(() => b.system.list().length === 0, { what: "the call has ended there" });
+    await waitFor(() => b.system.all().length === 0, { what: "the call has ended there" });
     assert.equal(seen.aborted, 1);
     assert.equal(await remote.add(2, 2), 4);
   });
@@ -256,7 +256,7 @@ describe("of a hostile peer", () => {
     assert.equal(b.meter.snapshot()['barrel_rpc_refused_total{reason="busy"}'], 1);
     abort.abort(new Error("enough"));
     assert.equal((await Promise.allSettled(hanging)).length, 1_024);
-    await waitFor(() => b.system.list().length === 0, { what: "all have ended" });
+    await waitFor(() => b.system.all().length === 0, { what: "all have ended" });
     assert.equal(await math.add(1, 1), 2);
   });
 

@@ -87,7 +87,7 @@ describe("a supervisor", () => {
       [["counter", "permanent", "running"], ["other", "permanent", "running"]],
     );
     await sup.stop();
-    assert.deepEqual(system.list(), []);
+    assert.deepEqual(system.all(), []);
     assert.equal(node.meter.snapshot()["barrel_supervisor_restarts_total"], 1);
   });
 
@@ -153,7 +153,7 @@ describe("a supervisor", () => {
     assert.match(failure.message, /"broken" did not start: RangeError: no disk/);
     assert.ok(failure.cause instanceof RangeError);
     assert.deepEqual(log, ["+a", "+b", "-b shutdown", "-a shutdown"]);
-    assert.deepEqual(node.system.list(), []);
+    assert.deepEqual(node.system.all(), []);
     // So it is for a tree within a tree.
     log.length = 0;
     const tree = node.supervisors.supervise({
@@ -161,7 +161,7 @@ describe("a supervisor", () => {
     });
     await assert.rejects(tree, /"tree" did not start: .*"broken" did not start/);
     assert.equal(log.at(-1), "-first shutdown");
-    assert.deepEqual(node.system.list(), []);
+    assert.deepEqual(node.system.all(), []);
   });
 
   test("gives up when a child ends too often, and takes all its children along", async () => {
@@ -203,7 +203,7 @@ describe("a supervisor", () => {
     assert.deepEqual(log, ["+leaf", "-leaf shutdown", "+leaf"]);
     await top.stop();
     assert.equal(log.at(-1), "-leaf shutdown");
-    assert.deepEqual(node.system.list(), []);
+    assert.deepEqual(node.system.all(), []);
   });
 
   test("starts and ends children while it runs", async () => {
@@ -233,7 +233,7 @@ describe("a supervisor", () => {
     await assert.rejects(sup.startChild({ id: "x", start: child(broken, []) }), /not today/);
     await sup.startChild(spec("x"));
     await sup.stop();
-    assert.deepEqual(node.system.list(), []);
+    assert.deepEqual(node.system.all(), []);
   });
 
   test("never leaves a child behind, not even when it is killed while one starts", async () => {
@@ -255,7 +255,7 @@ describe("a supervisor", () => {
     await assert.rejects(starting, (error) => {
       return error instanceof NoProcessError && error.reason === "killed";
     });
-    await waitFor(() => node.system.list().length === 0, { what: "all have ended" });
+    await waitFor(() => node.system.all().length === 0, { what: "all have ended" });
     // Who traps exits is told of the end of its parent, and ends itself.
     assert.deepEqual(log, ["+a", "-a killed"]);
   });
@@ -281,7 +281,7 @@ describe("a supervisor", () => {
     }
     await node.supervisors.close();
     assert.deepEqual(log, ["+first", "+second", "-second shutdown", "-first shutdown"]);
-    assert.deepEqual(node.system.list(), []);
+    assert.deepEqual(node.system.all(), []);
   });
 
   test("is refused with the path of the mistake", async () => {
