@@ -60,6 +60,11 @@ export { StreamError } from "./src/stream/errors.ts";
 export type { StreamFailure } from "./src/stream/errors.ts";
 export type { OpenOptions, StreamInfo, Streams } from "./src/stream/streams.ts";
 export type { TaggedStream } from "./src/stream/tagged_stream.ts";
+export type { Maps } from "./src/map/maps.ts";
+export type { MapEvent, SharedMap } from "./src/map/map.ts";
+export type { MapOptions, StandardSchema } from "./src/map/options.ts";
+export type { DurableStore, Write } from "./src/storage/contract.ts";
+export { memoryStore } from "./src/storage/memory.ts";
 
 export type { Instance, Registry, RegistryEvent } from "./src/registry/registry.ts";
 

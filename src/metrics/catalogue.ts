@@ -33,6 +33,10 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "What peers sent of replicated stores and was refused, by store and reason",
   },
+  barrel_replica_unsaved_total: {
+    kind: "counter",
+    help: "Writes of replicated rows that the disk refused, by store",
+  },
   barrel_accusations_total: { kind: "counter", help: "Nodes this one accused, by evidence" },
   barrel_active_view: { kind: "gauge", help: "Neighbours in the overlay" },
   barrel_broadcast_delivered_total: { kind: "counter", help: "Broadcasts that arrived here" },
@@ -41,6 +45,10 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
   barrel_mailbox_high_water_total: {
     kind: "counter",
     help: "How often a mailbox grew to the high-water mark",
+  },
+  barrel_map_hidden_total: {
+    kind: "counter",
+    help: "Entries of maps that are held and not shown here, by map and reason",
   },
   barrel_members_changed_total: { kind: "counter", help: "Transitions of members, by type" },
   barrel_membership_sent_total: { kind: "counter", help: "Messages of the overlay, by type" },

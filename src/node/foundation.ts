@@ -8,6 +8,8 @@ import type { Random } from "../base/random.ts";
 import { realClock, realCrypto, realRandom } from "../base/real.ts";
 import { scopedClock } from "../base/scoped_clock.ts";
 import type { ScopedClock } from "../base/scoped_clock.ts";
+import { memoryStore } from "../storage/memory.ts";
+import type { DurableStore } from "../storage/contract.ts";
 import { memoryFiles } from "../base/secret_files.ts";
 import type { SecretFiles } from "../base/secret_files.ts";
 import { tlsIdentity } from "../identity/certificate.ts";
@@ -39,6 +41,14 @@ export interface World {
   readonly meter: MemoryMeter;
   readonly files: SecretFiles;
   readonly transports: readonly Transport[];
+  readonly disk: Disk;
+}
+
+/** The node's durable store, opened at the first need. */
+export interface Disk {
+  open(): Promise<DurableStore>;
+  /** Closes it if it was opened here. */
+  close(): Promise<void>;
 }
 
 /** What the upper rooms of a node stand on. */
@@ -59,14 +69,32 @@ export interface Foundation {
 /** Fills in the world. @throws TransportError `unavailable` when the host has no QUIC */
 export async function makeWorld(options: NodeOptions): Promise<World> {
   const { dataDir, storage } = options;
+  const logger = options.logger ?? silentLogger;
   return {
+    disk: diskOf(options, logger),
     clock: scopedClock(options.clock ?? realClock),
     random: options.random ?? realRandom,
     crypto: options.crypto ?? await realCrypto(),
-    logger: options.logger ?? silentLogger,
+    logger,
     meter: options.meter ?? memoryMeter(),
     files: storage ?? (dataDir === undefined ? memoryFiles() : await durable(dataDir)),
     transports: options.transports ?? [await defaultTransport()],
+  };
+}
+
+function diskOf({ store, dataDir, clock = realClock }: NodeOptions, logger: Logger): Disk {
+  let opening: Promise<DurableStore> | undefined;
+  const open = async (): Promise<DurableStore> => {
+    if (store !== undefined) return store;
+    if (dataDir === undefined) return memoryStore();
+    const { sqliteStore } = await import("../storage/sqlite.ts");
+    return await sqliteStore({ path: `${dataDir}/store.sqlite`, logger, now: clock.wall() });
+  };
+  return {
+    open: () => opening ??= open(),
+    async close() {
+      if (store === undefined) await opening?.then((opened) => opened.close(), () => {});
+    },
   };
 }
 

@@ -24,6 +24,8 @@ import { fingerprint } from "../identity/keys.ts";
 import type { TrustStore } from "../identity/trust.ts";
 import type { LinkInfo, LinkStats } from "../link/link_info.ts";
 import type { ConnectOptions } from "../link/options.ts";
+import { createMaps } from "../map/maps.ts";
+import type { Maps, MapsDriver } from "../map/maps.ts";
 import { createMembership } from "../membership/driver.ts";
 import { membershipDefaults } from "../membership/options.ts";
 import type { MetricsSnapshot } from "../metrics/meter.ts";
@@ -85,6 +87,7 @@ export interface Node extends AsyncDisposable {
   readonly membership: Membership;
   readonly registry: Registry;
   readonly streams: Streams;
+  readonly maps: Maps;
   readonly links: {
     /** The live links. */
     list(): LinkInfo[];
@@ -165,7 +168,14 @@ const SHUTDOWN_MS = 10_000;
 export async function createNode(options: NodeOptions): Promise<Node> {
   const valid = validateOptions(options);
   const world = await makeWorld(valid);
-  return compose(valid, await layFoundation(valid, world));
+  const node = compose(valid, await layFoundation(valid, world));
+  try {
+    for (const [name, map] of Object.entries(valid.maps ?? {})) await node.maps.open(name, map);
+  } catch (error) {
+    await node.close();
+    throw error;
+  }
+  return node;
 }
 
 function compose(options: NodeOptions, foundation: Foundation): Node {
@@ -230,6 +240,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     isAcceptable: (name, publicKey) => trust.check(name, publicKey) !== "mismatch",
     onLife(what, member) {
       registry.onLife(what, member.publicKey, member.epoch);
+      replication.onLife(what, member.publicKey, member.epoch);
       if (what !== "retire") return;
       trust.forgetEphemeral(member.name);
       // Nothing comes over its link any more; goodbyes would only wait for it.
@@ -249,6 +260,18 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     logger,
     meter,
   });
+
+  const hlc = new HybridLogicalClock(clock, limits.maxDriftMs);
+  const here = { node: self.name, epoch: self.epoch };
+  const maps: MapsDriver = createMaps({
+    replication,
+    hlc,
+    maxDriftMs: limits.maxDriftMs,
+    decode: { own: here, peer: here, sender: system },
+    clock,
+    logger,
+    meter,
+  }, () => world.disk.open());
 
   const membership = createMembership({
     links,
@@ -311,9 +334,11 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     membership.leave();
     await links.close();
     membership.close();
+    maps.close();
     registry.close();
     roster.close();
     replication.close();
+    await world.disk.close();
     broadcast.close();
     await connector.close();
     events.close();
@@ -330,6 +355,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     streams: { accept: streams.accept, open: streams.open, list: streams.list },
     rpc,
     processes,
+    maps,
     trust,
     membership: {
       join(contact) {
@@ -373,7 +399,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       subscribe: (topic, handler) => broadcast.subscribe(`${USER_TOPIC}${topic}`, handler),
     },
     metrics: { snapshot: () => meter.snapshot() },
-    hlc: new HybridLogicalClock(clock, limits.maxDriftMs),
+    hlc,
     joined({ timeoutMs } = {}) {
       if (closing !== undefined) return Promise.reject(new ClosedError(`${self.name} is closed`));
       if (membership.activeView().length > 0) return Promise.resolve();

@@ -3,6 +3,8 @@ import type { Crypto } from "../base/crypto.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/random.ts";
 import type { SecretFiles } from "../base/secret_files.ts";
+import type { MapOptions } from "../map/options.ts";
+import type { DurableStore } from "../storage/contract.ts";
 import type { TrustMode } from "../identity/trust.ts";
 import type { LinkSettings } from "../link/options.ts";
 import type { MembershipOptions } from "../membership/options.ts";
@@ -44,7 +46,7 @@ export interface NodeOptions {
   readonly advertise?: readonly string[];
   /** Addresses to join through; tried in the background for ever. @default [] */
   readonly contactNodes?: readonly string[];
-  /** Folder of keys and pins. @default none: everything in memory */
+  /** Folder of keys, pins and `store.sqlite`. @default none: everything in memory */
   readonly dataDir?: string;
   /** Nodes of other clusters are refused. Cluster-wide. @default "default" */
   readonly cluster?: string;
@@ -55,6 +57,8 @@ export interface NodeOptions {
   readonly links?: Partial<LinkSettings>;
   readonly liveness?: Partial<LivenessOptions>;
   readonly limits?: Partial<LimitOptions>;
+  /** Maps to open before the node joins, by name. @default {} */
+  readonly maps?: Readonly<Record<string, MapOptions>>;
   /** How to reach other nodes. @default the runtime's QUIC */
   readonly transports?: readonly Transport[];
   /** The world, injected; see `@barrel/p2p/testing`. */
@@ -62,6 +66,8 @@ export interface NodeOptions {
   readonly random?: Random;
   readonly crypto?: Crypto;
   readonly storage?: SecretFiles;
+  /** Where persistent maps are kept; the node does not close it. @default `dataDir/store.sqlite` */
+  readonly store?: DurableStore;
   readonly logger?: Logger;
   readonly meter?: MemoryMeter;
 }

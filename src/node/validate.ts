@@ -18,6 +18,10 @@ const address = v.pipe(
   v.check((text) => isAddress(text), "must be a URL such as quic://127.0.0.1:9000"),
 );
 const addresses = v.pipe(v.array(address), v.maxLength(MAX_ADDRESSES));
+const schemaLike = v.custom<object>((value) =>
+  (typeof value === "object" || typeof value === "function") && value !== null &&
+  "~standard" in value
+);
 const injected = v.custom<object>((value) => typeof value === "object" && value !== null);
 
 const schema = v.strictObject({
@@ -74,11 +78,21 @@ const schema = v.strictObject({
     maxDriftMs: v.optional(milliseconds),
     mailboxHighWater: v.optional(size(1, 2 ** 31)),
   })),
+  maps: v.optional(v.record(
+    v.string(),
+    v.strictObject({
+      persist: v.optional(v.boolean()),
+      ephemeral: v.optional(v.boolean()),
+      schema: v.optional(schemaLike),
+      validate: v.optional(v.function()),
+    }),
+  )),
   transports: v.optional(v.array(injected)),
   clock: v.optional(injected),
   random: v.optional(injected),
   crypto: v.optional(injected),
   storage: v.optional(injected),
+  store: v.optional(injected),
   logger: v.optional(injected),
   meter: v.optional(injected),
 });

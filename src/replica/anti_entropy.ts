@@ -168,7 +168,7 @@ export class AntiEntropy {
     if (!this.#begin(from, now)) return;
     let differs = false;
     for (const { name, root } of stores) {
-      const store = this.#context.stores.get(name);
+      const store = this.#context.relay(name);
       if (store === undefined || equalBytes(store.digests.root(), root)) continue;
       differs = true;
       if (store.originCount <= SMALL_STORE) {

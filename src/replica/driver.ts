@@ -14,9 +14,12 @@ import { Ring } from "../base/ring.ts";
 import type { Channel, Links } from "../link/ports.ts";
 import type { Meter } from "../metrics/meter.ts";
 import { FrameType } from "../wire/frame_types.ts";
+import type { DurableStore } from "../storage/contract.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import type { OriginId } from "./head.ts";
 import { Replica } from "./replica.ts";
 import type { ReplicaEffect, ReplicaEvent } from "./replica.ts";
+import { readSaved, tableOf } from "./saved_rows.ts";
 import type { Change, Row, StoreState, Validate } from "./store_state.ts";
 
 /** What replication needs of the node. */
@@ -40,8 +43,10 @@ export interface ReplicationOptions {
 
 /** How a store is made. */
 export interface StoreOptions {
-  /** 1 to 64 bytes of UTF-8, the same on every node. */
+  /** 1 to 96 bytes of UTF-8, the same on every node; its start says of which kind it is (`kindOf`). */
   readonly name: string;
+  /** Where the rows are kept, and where they go on from. @default nowhere */
+  readonly disk?: DurableStore;
   /**
    * Says what is wrong with a row, in a short stable word. Such a row of another node is held and
    * relayed, so that all nodes agree, but not shown; our own is refused. @default accepts all
@@ -71,7 +76,16 @@ export interface Store {
   rowsBy(author: Uint8Array): IterableIterator<Row>;
   /** Every visible row. */
   entries(): IterableIterator<Row>;
-  /** Settles when all that we wrote so far is signed and published. @throws ClosedError */
+  /** Our origin in this store. */
+  readonly origin: OriginId;
+  /** The dot of our row under a key; undefined while that very row is not signed. */
+  dotOf(key: string): number | undefined;
+  /** How far we know an origin: its last operation that is covered; `Infinity` when it is forgotten. */
+  knownUpTo(origin: OriginId): number;
+  /**
+   * Settles when all that we wrote so far is signed, on the disk if the store is kept there, and
+   * published. @throws ClosedError @throws StorageError when the disk refused it: it is taken back
+   */
   flushed(): Promise<void>;
   /** Hides the rows of a node's life that was declared over, until {@link restore}. */
   retire(author: Bytes, epoch: number): void;
@@ -90,6 +104,8 @@ export interface Replication {
   /** Call once broadcasts reach the new neighbour: what was written in solitude is published now. */
   neighbourUp(peer: NodeName): void;
   neighbourDown(peer: NodeName): void;
+  /** What became of a node's life; for the rows of the stores whose rows go with their node. */
+  onLife(what: "retire" | "restore" | "forget", publicKey: Bytes, epoch: number): void;
   /** Stops; every pending `flushed` is rejected. */
   close(): void;
 }
@@ -113,6 +129,7 @@ class Driver implements Replication {
   readonly #data: Channel;
   readonly #alarm: Alarm;
   readonly #listeners = new Map<string, (change: Change) => void>();
+  readonly #disks = new Map<string, DurableStore>();
   readonly #effects = new Ring<ReplicaEffect>();
   readonly #logOnce: ReturnType<typeof logOnce>;
   #flushes: Flush[] = [];
@@ -142,9 +159,20 @@ class Driver implements Replication {
   }
 
   createStore(options: StoreOptions): Store {
-    const { name, validate = () => undefined, onChange } = options;
-    this.#feed({ type: "createStore", name, validate });
+    const { name, validate = () => undefined, onChange, disk } = options;
+    const saved = disk && readSaved(disk.entries(tableOf(name)));
+    if ((saved?.unreadable ?? 0) > 0) this.#refused("bad_saved_rows", name);
+    const before = this.#listeners.get(name);
+    if (disk !== undefined) this.#disks.set(name, disk);
+    // What is on the disk is told as it is read.
     if (onChange !== undefined) this.#listeners.set(name, onChange);
+    try {
+      const event = { type: "createStore", name, validate } as const;
+      this.#feed(saved === undefined ? event : { ...event, saved });
+    } catch (error) {
+      if (before !== undefined) this.#listeners.set(name, before);
+      throw error;
+    }
     this.#atEndOfTurn();
     const state = this.#machine.store(name) as StoreState;
     return {
@@ -163,6 +191,11 @@ class Driver implements Replication {
       rows: (key) => state.rowsOf(key),
       rowsBy: (author) => state.rowsBy(author),
       entries: () => state.rows(),
+      get origin() {
+        return state.self.origin;
+      },
+      dotOf: (key) => state.ownDot(key),
+      knownUpTo: (origin) => state.isForgotten(origin) ? Infinity : state.version(origin).seq,
       flushed: () => this.#flushed(state),
       retire: (publicKey, epoch) => this.#feed({ type: "retire", store: name, publicKey, epoch }),
       restore: (publicKey, epoch) => this.#feed({ type: "restore", store: name, publicKey, epoch }),
@@ -180,6 +213,10 @@ class Driver implements Replication {
 
   neighbourDown(peer: NodeName): void {
     this.#feed({ type: "neighbourDown", peer });
+  }
+
+  onLife(what: "retire" | "restore" | "forget", publicKey: Bytes, epoch: number): void {
+    this.#feed({ type: "life", what, publicKey, epoch });
   }
 
   close(): void {
@@ -241,6 +278,8 @@ class Driver implements Replication {
         );
         return;
       }
+      case "save":
+        return this.#save(effect);
       case "change":
         return this.#tell(effect.store, effect.change);
       case "applied":
@@ -257,6 +296,31 @@ class Driver implements Replication {
           epoch: effect.epoch,
         });
     }
+  }
+
+  #save({ store, writes, id }: ReplicaEffect & { readonly type: "save" }): void {
+    this.#disks.get(store)?.commit(writes).then(
+      () => {
+        if (id !== undefined) this.#feed({ type: "saved", store, id, isSaved: true });
+      },
+      (error: Error) => {
+        this.#options.meter.count("barrel_replica_unsaved_total", { store });
+        this.#logOnce(
+          `unsaved ${store} ${messageOf(error)}`,
+          "error",
+          "the disk does not take the rows of a store; from now on this is only counted",
+          { store, error: messageOf(error) },
+        );
+        if (id === undefined) return;
+        const state = this.#machine.store(store) as StoreState;
+        const covers = state.own.batch?.covers ?? 0;
+        const isLost = (flush: Flush) => flush.store === state && flush.writes <= covers;
+        const lost = this.#flushes.filter(isLost);
+        this.#flushes = this.#flushes.filter((flush) => !isLost(flush));
+        this.#feed({ type: "saved", store, id, isSaved: false });
+        for (const flush of lost) flush.reject(error);
+      },
+    );
   }
 
   #tell(store: string, change: Change): void {
@@ -308,5 +372,6 @@ class Driver implements Replication {
 }
 
 function isFlushed(store: StoreState, writes: number): boolean {
-  return store.own.signedWrites >= writes && store.signedRows.head !== undefined;
+  if (store.own.signedWrites < writes) return false;
+  return store.signedRows.head !== undefined || store.kind !== "own";
 }

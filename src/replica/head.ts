@@ -6,6 +6,7 @@ import { concat, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { varintLength, writeVarint } from "../wire/varint.ts";
 import type { Sha256 } from "./set_hash.ts";
+import { kindOf } from "./store_kind.ts";
 
 /** Who wrote: the first 16 bytes of the SHA-256 of the author's public key, one char a byte. */
 export type OriginId = string;
@@ -31,10 +32,27 @@ export interface Head extends HeadBody {
 export const ORIGIN_BYTES = 16;
 
 const LABEL = utf8("barrel/1 replica head");
+const LIFE_LABEL = utf8("barrel/1 replica life");
 
 /** The origin of a public key. */
 export function originOf(publicKey: Uint8Array, sha256: Sha256): OriginId {
   return toOrigin(sha256(publicKey).subarray(0, ORIGIN_BYTES));
+}
+
+/**
+ * The origin of an author's life in a store. In a store of shared rows each life is an origin of
+ * its own, so that a new life replaces nothing that an earlier one wrote.
+ */
+export function originIn(
+  store: string,
+  publicKey: Uint8Array,
+  epoch: number,
+  sha256: Sha256,
+): OriginId {
+  if (kindOf(store) === "own") return originOf(publicKey, sha256);
+  const life = new Uint8Array(varintLength(epoch));
+  writeVarint(life, 0, epoch);
+  return toOrigin(sha256(concat([LIFE_LABEL, publicKey, life])).subarray(0, ORIGIN_BYTES));
 }
 
 /** Sixteen bytes as an {@link OriginId}. */

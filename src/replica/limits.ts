@@ -8,7 +8,7 @@ export const MAX_KEY_BYTES: number = 512;
 /** A value, in bytes. */
 export const MAX_VALUE_BYTES: number = 8 * 1024;
 /** A store's name, in UTF-8 bytes. */
-export const MAX_STORE_NAME_BYTES: number = 64;
+export const MAX_STORE_NAME_BYTES: number = 96;
 /** Live rows of one author in one store. The strength of `SetHash` is computed for this cap. */
 export const MAX_ROWS_PER_ORIGIN: number = 65_536;
 /** Keys, values and {@link ROW_OVERHEAD_BYTES} of one author's rows in one store. */
@@ -25,6 +25,10 @@ export const MAX_OPS: number = 4096;
 export const MAX_BATCH_BYTES: number = 40 * 1024;
 /** Stores on one node. */
 export const MAX_STORES: number = 64;
+/** Of those, the ones that only others opened and that this node passes on. */
+export const MAX_RELAYED_STORES: number = 32;
+/** Rows that are held for others only, in all such stores, in bytes. */
+export const MAX_RELAYED_BYTES: number = 64 << 20;
 /** Origins in one VECTOR. */
 export const MAX_VECTOR: number = 1024;
 /** Origins in one PULL. */

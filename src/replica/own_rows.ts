@@ -34,7 +34,8 @@ export interface Batch {
 /** The writer of one store. */
 export class OwnRows {
   readonly #author: Bytes;
-  readonly #epoch: number;
+  readonly #signsEmpty: boolean;
+  #epoch: number;
   readonly #values = new Map<string, Bytes>();
   #bytes = 0;
   /** Keys that may differ from the signed rows and the number of their last write, in that order. */
@@ -43,9 +44,17 @@ export class OwnRows {
   #signedWrites = 0;
   #batch: Batch | undefined;
 
-  constructor(author: Bytes, epoch: number) {
+  /** `signsEmpty`: whether there is a head before there is a row. */
+  constructor(author: Bytes, epoch: number, signsEmpty: boolean) {
     this.#author = author;
     this.#epoch = epoch;
+    this.#signsEmpty = signsEmpty;
+  }
+
+  /** Takes up the rows that an earlier run of this life signed. */
+  load(rows: OriginRows): void {
+    for (const { key, value } of rows.rows()) this.#values.set(key, value);
+    this.#bytes = rows.bytes;
   }
 
   /** What we wrote last, by key. */
@@ -125,7 +134,7 @@ export class OwnRows {
     }
     let covers = this.#writes;
     for (const write of this.#dirty.values()) covers = Math.min(covers, write - 1);
-    if (seq === from && rows.head !== undefined) {
+    if (seq === from && (rows.head !== undefined || !this.#signsEmpty)) {
       this.#signedWrites = covers;
       return undefined;
     }
@@ -144,6 +153,39 @@ export class OwnRows {
     if (batch === undefined) return;
     if (isSigned) this.#signedWrites = batch.covers;
     else this.#dirty = new Map([...batch.taken, ...this.#dirty]);
+  }
+
+  /**
+   * Takes the batch under way back, since the disk refused it: what was not written again is as the
+   * signed `rows` have it. Returns the keys and what they held.
+   */
+  revert(rows: OriginRows): [key: string, was: Bytes | undefined][] {
+    const batch = this.#batch;
+    this.#batch = undefined;
+    if (batch === undefined) return [];
+    this.#signedWrites = batch.covers;
+    const reverted: [string, Bytes | undefined][] = [];
+    for (const key of batch.taken.keys()) {
+      if (this.#dirty.has(key)) continue;
+      reverted.push([key, this.#values.get(key)]);
+      this.#set(key, rows.get(key)?.value);
+    }
+    return reverted;
+  }
+
+  /** Goes on as another life that has nothing but what is not signed yet. Returns the rest. */
+  moveTo(epoch: number): [key: string, was: Bytes][] {
+    this.settle(false);
+    this.#epoch = epoch;
+    const left = [...this.#values].filter(([key]) => !this.#dirty.has(key));
+    for (const [key] of left) this.#set(key, undefined);
+    return left;
+  }
+
+  #set(key: string, value: Bytes | undefined): void {
+    this.#bytes += rowBytes(key, value) - rowBytes(key, this.#values.get(key));
+    if (value === undefined) this.#values.delete(key);
+    else this.#values.set(key, value);
   }
 
   #touch(key: string): void {

@@ -41,6 +41,9 @@ export interface WantOptions {
   readonly notBefore?: number;
 }
 
+/** The origin of a life in a store. */
+type OriginIn = (store: string, author: Uint8Array, epoch: number) => OriginId;
+
 interface Want {
   readonly store: string;
   readonly origin: OriginId;
@@ -81,7 +84,7 @@ interface PeerState {
 /** The wants of all stores. */
 export class Puller {
   readonly #context: SyncContext;
-  readonly #originOf: (author: Uint8Array) => OriginId;
+  readonly #originOf: OriginIn;
   readonly #wants = new Map<string, Want>();
   /** Those of the wants that no peer has been given yet. */
   readonly #waiting = new Set<Want>();
@@ -89,7 +92,7 @@ export class Puller {
   readonly #distrusted = new Map<string, { failures: number; until: number }>();
   #lastRequest = 0;
 
-  constructor(context: SyncContext, originOf: (author: Uint8Array) => OriginId) {
+  constructor(context: SyncContext, originOf: OriginIn) {
     this.#context = context;
     this.#originOf = originOf;
   }
@@ -172,7 +175,7 @@ export class Puller {
   /** A DELTA of `bytes` from a peer; returns it once it is whole, and asked for. */
   onDelta(from: NodeName, message: DeltaMessage, bytes: number, now: number): Delta | undefined {
     const { store, delta, hasMore } = message;
-    const origin = this.#originOf(delta.head.author);
+    const origin = this.#originOf(store, delta.head.author, delta.head.epoch);
     const state = this.#peers.get(from);
     const request = state?.request;
     if (state === undefined || request?.store !== store || !request.items.has(origin)) {
@@ -215,7 +218,7 @@ export class Puller {
     }
     if (message.hasMore) return undefined;
     request.staging = undefined;
-    request.items.delete(this.#originOf(message.author));
+    request.items.delete(this.#originOf(staging.store, message.author, message.to.epoch));
     state.judging++;
     return { ...staging.first, puts: staging.puts };
   }

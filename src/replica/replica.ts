@@ -11,11 +11,19 @@ import type { Bytes } from "../base/bytes.ts";
 import { utf8 } from "../base/bytes.ts";
 import { BarrelError, ConflictError, ProtocolError } from "../base/errors.ts";
 import type { Random } from "../base/random.ts";
+import { NO_VERSION } from "../crdt/version_vector.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { AntiEntropy } from "./anti_entropy.ts";
-import { headMessage, originOf } from "./head.ts";
-import type { OriginId } from "./head.ts";
-import { MAX_STORE_NAME_BYTES, MAX_STORES } from "./limits.ts";
+import type { Write } from "../storage/contract.ts";
+import { headMessage, originIn } from "./head.ts";
+import type { Head, OriginId } from "./head.ts";
+import {
+  MAX_ORIGINS,
+  MAX_RELAYED_BYTES,
+  MAX_RELAYED_STORES,
+  MAX_STORE_NAME_BYTES,
+  MAX_STORES,
+} from "./limits.ts";
 import { decodeControl, decodeData, encodeControl, encodeDelta } from "./messages.ts";
 import type { DataMessage } from "./messages.ts";
 import { deltaBytes } from "./origin_rows.ts";
@@ -23,6 +31,9 @@ import type { Delta } from "./origin_rows.ts";
 import { PullServer } from "./pull_server.ts";
 import { Puller } from "./puller.ts";
 import type { Sha256 } from "./set_hash.ts";
+import { savedLife, savedMove } from "./saved_rows.ts";
+import type { Saved } from "./saved_rows.ts";
+import { kindOf } from "./store_kind.ts";
 import { StoreState } from "./store_state.ts";
 import type { Change, Outcome, Validate } from "./store_state.ts";
 import type { SyncContext } from "./sync_context.ts";
@@ -31,13 +42,26 @@ import type { VerifyJob } from "./verifier.ts";
 
 /** What happens to a replica. */
 export type ReplicaEvent =
-  | { readonly type: "createStore"; readonly name: string; readonly validate: Validate }
+  | {
+    readonly type: "createStore";
+    readonly name: string;
+    readonly validate: Validate;
+    /** What the disk has of it; such a store says with `save` what the disk should have. */
+    readonly saved?: Saved;
+  }
   | { readonly type: "put"; readonly store: string; readonly key: string; readonly value: Bytes }
   | { readonly type: "remove"; readonly store: string; readonly key: string }
   /** The turn in which something was written is over. */
   | { readonly type: "turnEnded" }
   /** The answer to a `sign` effect; undefined when it failed. */
   | { readonly type: "signed"; readonly store: string; readonly signature: Bytes | undefined }
+  /** The answer to a `save` effect with an `id`. */
+  | {
+    readonly type: "saved";
+    readonly store: string;
+    readonly id: number;
+    readonly isSaved: boolean;
+  }
   /** The answer to a `verify` effect. */
   | { readonly type: "verified"; readonly id: number; readonly isGood: boolean }
   | { readonly type: "control"; readonly from: NodeName; readonly body: Bytes }
@@ -54,6 +78,13 @@ export type ReplicaEvent =
     readonly publicKey: Bytes;
     readonly epoch: number;
   }
+  /** What became of a node's life, for all rows that go with their node. */
+  | {
+    readonly type: "life";
+    readonly what: "retire" | "restore" | "forget";
+    readonly publicKey: Bytes;
+    readonly epoch: number;
+  }
   | { readonly type: "tick" };
 
 /** What a replica wants done. */
@@ -63,6 +94,13 @@ export type ReplicaEffect =
   | { readonly type: "publish"; readonly body: Bytes }
   | { readonly type: "sign"; readonly store: string; readonly message: Bytes }
   | ({ readonly type: "verify" } & VerifyJob)
+  /** Keep this on the disk; with an `id` it is ours, and published after the answer only. */
+  | {
+    readonly type: "save";
+    readonly store: string;
+    readonly writes: readonly Write[];
+    readonly id: number | undefined;
+  }
   | { readonly type: "change"; readonly store: string; readonly change: Change }
   | { readonly type: "applied"; readonly store: string; readonly via: "broadcast" | "pull" }
   /** A peer, or an author, broke a rule. */
@@ -96,6 +134,12 @@ interface Offer {
   readonly from: NodeName | undefined;
 }
 
+interface Saving {
+  /** The signature of our batch that the disk is writing, and the number of that write. */
+  under: { readonly signature: Bytes; readonly id: number } | undefined;
+  isLifeSaved: boolean;
+}
+
 /** The machine. */
 export class Replica {
   readonly #options: ReplicaOptions;
@@ -107,7 +151,16 @@ export class Replica {
   readonly #antiEntropy: AntiEntropy;
   /** Our last head in a store that was published. */
   readonly #published = new Map<string, number>();
+  /** Stores that only others opened. */
+  readonly #relayed = new Set<string>();
+  /** Stores that are kept on the disk; the signature of a batch waits for it. */
+  readonly #saving = new Map<string, Saving>();
+  /** Stores that wait for a signature which is of no use any more. */
+  readonly #outdated = new Set<string>();
+  /** The lives that were declared over, for stores that come later. */
+  readonly #lives = new Map<string, { readonly publicKey: Bytes; readonly epoch: number }>();
   #signAgainAt = Infinity;
+  #lastSave = 0;
   #effects: ReplicaEffect[] = [];
 
   constructor(options: ReplicaOptions, now: number) {
@@ -118,12 +171,16 @@ export class Replica {
       random,
       stores: this.#stores,
       neighbours: this.#neighbours,
+      relay: (name) => this.#storeFor(name),
       sendControl: (to, message) =>
         this.#effects.push({ type: "sendControl", to, body: encodeControl(message) }),
       sendData: (to, body) => this.#effects.push({ type: "sendData", to, body }),
       refuse: (reason, store) => this.#refuse(reason, store),
     };
-    this.#puller = new Puller(context, (author) => originOf(author, sha256));
+    this.#puller = new Puller(
+      context,
+      (store, author, epoch) => originIn(store, author, epoch, sha256),
+    );
     this.#server = new PullServer(context);
     this.#antiEntropy = new AntiEntropy(context, this.#puller, sha256, intervalMs, now);
   }
@@ -163,7 +220,7 @@ export class Replica {
   #take(event: ReplicaEvent, now: number): void {
     switch (event.type) {
       case "createStore":
-        return this.#createStore(event.name, event.validate);
+        return this.#createStore(event.name, event.validate, event.saved, now);
       case "put":
         return this.#storeOf(event.store).put(event.key, event.value);
       case "remove":
@@ -172,6 +229,8 @@ export class Replica {
         return this.#cutAll();
       case "signed":
         return this.#signed(this.#storeOf(event.store), event.signature, now);
+      case "saved":
+        return this.#saved(this.#storeOf(event.store), event.id, event.isSaved);
       case "verified":
         for (const offer of this.#verifier.verdict(event.id, event.isGood)) {
           this.#judged(offer, event.isGood, now);
@@ -196,6 +255,8 @@ export class Replica {
         return this.#storeOf(event.store).restore(event.publicKey, event.epoch);
       case "forget":
         return this.#storeOf(event.store).forget(event.publicKey, event.epoch);
+      case "life":
+        return this.#life(event.what, event.publicKey, event.epoch);
       case "tick":
         if (now >= this.#signAgainAt) this.#cutAll();
         return;
@@ -204,8 +265,10 @@ export class Replica {
 
   // ---- our own writes
 
-  #createStore(name: string, validate: Validate): void {
-    if (this.#stores.has(name)) throw new ConflictError(`there is a store named ${name} already`);
+  #createStore(name: string, validate: Validate, saved: Saved | undefined, now: number): void {
+    if (this.#stores.has(name) && !this.#relayed.has(name)) {
+      throw new ConflictError(`there is a store named ${name} already`);
+    }
     const bytes = name.isWellFormed() ? utf8(name).length : 0;
     if (bytes < 1 || bytes > MAX_STORE_NAME_BYTES) {
       throw new BarrelError(
@@ -213,14 +276,69 @@ export class Replica {
         `a store's name has 1 to ${MAX_STORE_NAME_BYTES} bytes of UTF-8`,
       );
     }
-    if (this.#stores.size >= MAX_STORES) {
-      throw new BarrelError("replica_limit", `there are ${MAX_STORES} stores already`);
+    if (this.#stores.size - this.#relayed.size >= MAX_STORES - MAX_RELAYED_STORES) {
+      throw new BarrelError("replica_limit", "there are too many stores already");
     }
-    const state = new StoreState(name, this.#options, validate, this.#options.sha256, {
+    const relayed = this.#stores.get(name);
+    this.#relayed.delete(name);
+    const { publicKey, epoch } = this.#options;
+    const state = this.#newStore(name, { publicKey, epoch: saved?.epoch ?? epoch }, validate);
+    for (const delta of saved?.deltas ?? []) {
+      if (!state.load(delta)) this.#refuse("bad_saved_rows", name);
+    }
+    if (saved !== undefined) {
+      this.#saving.set(name, { under: undefined, isLifeSaved: saved.epoch !== undefined });
+      // An own life without its rows would be written a second time.
+      if (saved.epoch !== undefined && state.signedRows.head === undefined) this.#abandon(state);
+    }
+    // What we held for others while it was not open here.
+    for (const { origin } of relayed?.heads() ?? []) {
+      const delta = relayed?.deltaFrom(origin, NO_VERSION);
+      if (delta !== undefined) this.#offerVerified(state, origin, delta, now);
+    }
+  }
+
+  #newStore(
+    name: string,
+    author: { readonly publicKey: Bytes; readonly epoch: number },
+    validate: Validate,
+  ): StoreState {
+    const state: StoreState = new StoreState(name, author, validate, this.#options.sha256, {
       changed: (change) => this.#effects.push({ type: "change", store: name, change }),
       invalidRow: (reason) => this.#refuse(`invalid_row:${reason}`, name),
+      moved: (origin, head, plan) =>
+        this.#save(name, savedMove(name, origin, head, plan), undefined),
     });
     this.#stores.set(name, state);
+    if (state.kind === "live") {
+      for (const life of this.#lives.values()) state.retire(life.publicKey, life.epoch);
+    }
+    return state;
+  }
+
+  // A store that others speak of: ours, or one that is held for them if it is of that kind.
+  #storeFor(name: string): StoreState | undefined {
+    const known = this.#stores.get(name);
+    if (known !== undefined || kindOf(name) === "own" || name.length === 0) return known;
+    if (this.#relayed.size >= MAX_RELAYED_STORES) {
+      this.#refuse("too_many_relayed_stores", undefined);
+      return undefined;
+    }
+    this.#relayed.add(name);
+    return this.#newStore(name, this.#options, () => undefined);
+  }
+
+  #life(what: "retire" | "restore" | "forget", publicKey: Bytes, epoch: number): void {
+    const key = `${String.fromCharCode(...publicKey)}/${epoch}`;
+    this.#lives.delete(key);
+    if (what === "retire") {
+      const oldest = this.#lives.keys().next().value;
+      if (this.#lives.size >= MAX_ORIGINS && oldest !== undefined) this.#lives.delete(oldest);
+      this.#lives.set(key, { publicKey, epoch });
+    }
+    for (const store of this.#stores.values()) {
+      if (store.kind === "live") store[what](publicKey, epoch);
+    }
   }
 
   #cutAll(): void {
@@ -229,6 +347,7 @@ export class Replica {
   }
 
   #cut(store: StoreState): void {
+    if (this.#outdated.has(store.name)) return;
     const batch = store.own.cut(store.signedRows, this.#options.sha256);
     if (batch === undefined) return;
     const message = headMessage(store.name, batch.body);
@@ -236,11 +355,41 @@ export class Replica {
   }
 
   #signed(store: StoreState, signature: Bytes | undefined, now: number): void {
+    if (this.#outdated.delete(store.name)) return this.#cut(store);
     if (signature === undefined) {
       store.own.settle(false);
       this.#signAgainAt = now + SIGN_AGAIN_MS;
       return;
     }
+    const saving = this.#saving.get(store.name);
+    const { batch } = store.own;
+    if (saving === undefined || batch === undefined) return this.#commit(store, signature);
+    const id = ++this.#lastSave;
+    saving.under = { signature, id };
+    const head: Head = { ...batch.body, signature };
+    const writes = savedMove(store.name, store.self.origin, head, batch.plan);
+    if (!saving.isLifeSaved) writes.push(savedLife(store.name, store.self.epoch));
+    this.#save(store.name, writes, id);
+  }
+
+  #save(store: string, writes: readonly Write[], id: number | undefined): void {
+    if (this.#saving.has(store)) this.#effects.push({ type: "save", store, writes, id });
+  }
+
+  #saved(store: StoreState, id: number, isSaved: boolean): void {
+    const saving = this.#saving.get(store.name);
+    if (saving?.under?.id !== id) return;
+    const { signature } = saving.under;
+    saving.under = undefined;
+    if (isSaved) {
+      saving.isLifeSaved = true;
+      return this.#commit(store, signature);
+    }
+    store.revert();
+    this.#cut(store);
+  }
+
+  #commit(store: StoreState, signature: Bytes): void {
     const delta = store.signed(signature);
     if (delta !== undefined && this.#neighbours.size > 0) this.#publish(store, delta);
     this.#cut(store);
@@ -299,12 +448,12 @@ export class Replica {
     if (message.type !== "delta" || message.hasMore) {
       return this.#refuse("bad_broadcast", undefined);
     }
-    const store = this.#stores.get(message.store);
+    const store = this.#storeFor(message.store);
     if (store !== undefined) this.#offer(store, message.delta, undefined, now);
   }
 
   #offer(store: StoreState, delta: Delta, from: NodeName | undefined, now: number): void {
-    const origin = originOf(delta.head.author, this.#options.sha256);
+    const origin = store.originOf(delta.head.author, delta.head.epoch);
     const offer: Offer = { store, origin, delta, from };
     const isImpostor = store.isImpostor(delta.head);
     if (!isImpostor && !store.isNews(origin, delta.head)) {
@@ -327,11 +476,18 @@ export class Replica {
       this.#puller.failed(store.name, origin, from, now);
       return this.#antiEntropy.shun(from, now);
     }
-    if (store.isImpostor(delta.head)) {
+    // It waited for its verdict while the store was opened here.
+    const opened = this.#stores.get(store.name) ?? store;
+    if (opened !== store) return this.#judged({ store: opened, origin, delta, from }, isGood, now);
+    if (store.isImpostor(delta.head) && !this.#abandon(store)) {
       this.#effects.push({ type: "impostor", store: store.name, epoch: delta.head.epoch });
       return;
     }
-    const [first, ...later] = store.apply(origin, delta);
+    let outcomes: Outcome[];
+    if (this.#relayed.has(store.name) && this.#relayedBytes() > MAX_RELAYED_BYTES) {
+      outcomes = [{ type: "refused", reason: "too_many_bytes" }];
+    } else outcomes = store.apply(origin, delta);
+    const [first, ...later] = outcomes;
     if (from === undefined) this.#outcome(store, origin, first as Outcome, now);
     else this.#pulled(store, origin, first as Outcome, from, now);
     for (const outcome of later) this.#outcome(store, origin, outcome, now);
@@ -374,6 +530,35 @@ export class Replica {
       case "stale":
         return;
     }
+  }
+
+  #offerVerified(store: StoreState, origin: OriginId, delta: Delta, now: number): void {
+    if (!store.isImpostor(delta.head) && !store.isNews(origin, delta.head)) return;
+    this.#judged({ store, origin, delta, from: undefined }, true, now);
+  }
+
+  // Shared rows can go on under a new life of ours; whether there is one.
+  #abandon(store: StoreState): boolean {
+    const { epoch } = this.#options;
+    if (store.kind === "own" || store.self.epoch === epoch) return false;
+    const saving = this.#saving.get(store.name);
+    if (store.own.batch !== undefined && saving?.under === undefined) {
+      this.#outdated.add(store.name);
+    }
+    store.abandon(epoch);
+    if (saving !== undefined) {
+      saving.under = undefined;
+      saving.isLifeSaved = false;
+    }
+    this.#refuse("own_rows_lost", store.name);
+    this.#cut(store);
+    return true;
+  }
+
+  #relayedBytes(): number {
+    let bytes = 0;
+    for (const name of this.#relayed) bytes += this.#stores.get(name)?.bytes ?? 0;
+    return bytes;
   }
 
   // ---- small things

@@ -9,13 +9,15 @@ import { compareVersions, NO_VERSION } from "../crdt/version_vector.ts";
 import type { Version } from "../crdt/version_vector.ts";
 import { Digests } from "./digests.ts";
 import { Gaps } from "./gaps.ts";
-import { originOf } from "./head.ts";
+import { originIn } from "./head.ts";
 import type { Head, OriginId } from "./head.ts";
 import { MAX_ORIGINS } from "./limits.ts";
 import { OriginRows } from "./origin_rows.ts";
-import type { Delta, HeldRow, PlanRefusal, Put } from "./origin_rows.ts";
+import type { Delta, HeldRow, Plan, PlanRefusal, Put } from "./origin_rows.ts";
 import { OwnRows } from "./own_rows.ts";
 import type { Sha256 } from "./set_hash.ts";
+import { kindOf } from "./store_kind.ts";
+import type { StoreKind } from "./store_kind.ts";
 
 /** A row as readers see it. */
 export interface Row {
@@ -23,6 +25,10 @@ export interface Row {
   readonly author: Bytes;
   /** The life of that node in which it was written. */
   readonly epoch: number;
+  /** Who wrote it, as the store counts writers. */
+  readonly origin: OriginId;
+  /** The dot it was written at, counted by its origin; 0 for a row of ours that is not signed yet. */
+  readonly seq: number;
   readonly key: string;
   readonly value: Bytes;
 }
@@ -57,17 +63,21 @@ export interface StoreSink {
   changed(change: Change): void;
   /** A row of `reason` is held and relayed, but readers do not see it. */
   invalidRow(reason: string): void;
+  /** The rows of another's origin moved to `head`. */
+  moved(origin: OriginId, head: Head, plan: Pick<Plan, "gone" | "added">): void;
 }
 
 /** One store. */
 export class StoreState {
   readonly name: string;
+  readonly kind: StoreKind;
   /** The writer of our own rows. */
   readonly own: OwnRows;
   readonly digests: Digests;
   readonly #author: Bytes;
-  readonly #origin: OriginId;
-  readonly #epoch: number;
+  #origin: OriginId;
+  #epoch: number;
+  #bytes = 0;
   readonly #validate: Validate;
   readonly #sha256: Sha256;
   readonly #sink: StoreSink;
@@ -85,17 +95,88 @@ export class StoreState {
     sink: StoreSink,
   ) {
     this.name = name;
+    this.kind = kindOf(name);
     this.#author = author.publicKey;
     this.#epoch = author.epoch;
-    this.#origin = originOf(author.publicKey, sha256);
+    this.#origin = originIn(name, author.publicKey, author.epoch, sha256);
     this.#validate = validate;
     this.#sha256 = sha256;
     this.#sink = sink;
-    this.own = new OwnRows(author.publicKey, author.epoch);
+    this.own = new OwnRows(author.publicKey, author.epoch, this.kind === "own");
     this.digests = new Digests(sha256);
   }
 
+  /** The origin of a life in this store. */
+  originOf(publicKey: Uint8Array, epoch: number): OriginId {
+    return originIn(this.name, publicKey, epoch, this.#sha256);
+  }
+
+  /** The rows of others, in bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Takes up what an earlier run left on the disk; false when the rows do not add up to the head. */
+  load(delta: Delta): boolean {
+    const origin = this.originOf(delta.head.author, delta.head.epoch);
+    if (origin !== this.#origin) return this.#applyOne(origin, delta).type === "applied";
+    const rows = new OriginRows(this.#sha256);
+    const plan = rows.plan(delta, this.#sha256);
+    if (typeof plan === "string" || !equalBytes(plan.sum.digest(), delta.head.hash)) return false;
+    rows.commit(plan, delta.head, () => true);
+    this.#origins.set(origin, rows);
+    this.digests.set(origin, delta.head);
+    this.own.load(rows);
+    for (const { key, value } of rows.rows()) {
+      this.#sink.changed({ type: "put", row: this.#ownRow(key, value) });
+    }
+    return true;
+  }
+
   // ---- our own rows
+
+  /** Our origin and life in this store. */
+  get self(): { readonly origin: OriginId; readonly epoch: number } {
+    return { origin: this.#origin, epoch: this.#epoch };
+  }
+
+  /** The dot of our row under a key, once that very row is signed. */
+  ownDot(key: string): number | undefined {
+    const signed = this.signedRows.get(key);
+    const value = this.own.values.get(key);
+    return signed !== undefined && value !== undefined && equalBytes(signed.value, value)
+      ? signed.seq
+      : undefined;
+  }
+
+  /** The disk refused the batch under way: readers see what was before it. */
+  revert(): void {
+    for (const [key, was] of this.own.revert(this.signedRows)) {
+      const value = this.own.values.get(key);
+      if (value !== undefined) this.#sink.changed({ type: "put", row: this.#ownRow(key, value) });
+      else if (was !== undefined) {
+        this.#sink.changed({ type: "removed", row: this.#ownRow(key, was) });
+      }
+    }
+  }
+
+  /**
+   * Goes on as a new life: others know more of this one than we do, so our disk is an old copy. What
+   * we signed stays, as rows of a life that is over.
+   */
+  abandon(epoch: number): void {
+    const rows = this.signedRows;
+    const { origin } = this.self;
+    for (const [key, was] of this.own.moveTo(epoch)) {
+      this.#sink.changed({ type: "removed", row: this.#ownRow(key, was) });
+    }
+    this.#epoch = epoch;
+    this.#origin = this.originOf(this.#author, epoch);
+    for (const row of rows.head === undefined ? [] : rows.rows()) {
+      this.#sink.changed({ type: "put", row: shown(origin, rows.head as Head, row) });
+    }
+    this.#bytes += rows.bytes;
+  }
 
   /** Our rows as of our last signed head. */
   get signedRows(): OriginRows {
@@ -148,6 +229,7 @@ export class StoreState {
 
   /** Whether a head says of us what we never wrote: another process uses our key. */
   isImpostor(head: Head): boolean {
+    if (this.kind !== "own" && head.epoch !== this.#epoch) return false;
     return equalBytes(head.author, this.#author) &&
       compareVersions(head, { epoch: this.#epoch, seq: this.signedRows.head?.seq ?? 0 }) > 0;
   }
@@ -181,23 +263,32 @@ export class StoreState {
     const before = continues ? plan.gone : [...held?.rows() ?? []];
     const wasHidden = held?.head !== undefined && this.#isHidden(origin, held.head.epoch);
     const oldHead = held?.head ?? head;
+    const bytesBefore = held?.bytes ?? 0;
     const added = rows.commit(plan, head, (put) => this.#isValid(put));
+    this.#bytes += rows.bytes - bytesBefore;
     this.#origins.set(origin, rows);
+    this.#sink.moved(origin, head, plan);
     const isHidden = this.#isHidden(origin, head.epoch);
     this.digests.set(origin, isHidden ? undefined : head);
-    this.#tell(oldHead, wasHidden ? [] : before, head, isHidden ? [] : added);
+    this.#tell(origin, oldHead, wasHidden ? [] : before, head, isHidden ? [] : added);
     return { type: "applied" };
   }
 
-  #tell(oldHead: Head, before: readonly HeldRow[], head: Head, added: readonly HeldRow[]): void {
+  #tell(
+    origin: OriginId,
+    oldHead: Head,
+    before: readonly HeldRow[],
+    head: Head,
+    added: readonly HeldRow[],
+  ): void {
     const isPut = new Set<string>();
     for (const row of added) if (row.isShown) isPut.add(row.key);
     for (const row of before) {
       if (!row.isShown || isPut.has(row.key)) continue;
-      this.#sink.changed({ type: "removed", row: shown(oldHead, row) });
+      this.#sink.changed({ type: "removed", row: shown(origin, oldHead, row) });
     }
     for (const row of added) {
-      if (row.isShown) this.#sink.changed({ type: "put", row: shown(head, row) });
+      if (row.isShown) this.#sink.changed({ type: "put", row: shown(origin, head, row) });
     }
   }
 
@@ -216,7 +307,22 @@ export class StoreState {
 
   /** Hides the rows of a life that was declared over. */
   retire(publicKey: Bytes, epoch: number): void {
-    const origin = originOf(publicKey, this.#sha256);
+    for (const origin of this.#livesUpTo(publicKey, epoch)) this.#retire(origin, epoch);
+  }
+
+  // Where each life is an origin, the earlier ones are over too.
+  #livesUpTo(publicKey: Bytes, epoch: number): Iterable<OriginId> {
+    const origins = new Set([this.originOf(publicKey, epoch)]);
+    if (this.kind === "own") return origins;
+    for (const [origin, { head }] of this.#origins) {
+      if (head !== undefined && head.epoch < epoch && equalBytes(head.author, publicKey)) {
+        origins.add(origin);
+      }
+    }
+    return origins;
+  }
+
+  #retire(origin: OriginId, epoch: number): void {
     if (origin === this.#origin || (this.#retired.get(origin) ?? -1) >= epoch) return;
     const head = this.#origins.get(origin)?.head;
     const wasHidden = head === undefined || this.#isHidden(origin, head.epoch);
@@ -228,7 +334,7 @@ export class StoreState {
 
   /** Takes {@link retire} back: the life goes on. */
   restore(publicKey: Bytes, epoch: number): void {
-    const origin = originOf(publicKey, this.#sha256);
+    const origin = this.originOf(publicKey, epoch);
     if ((this.#forgotten.get(origin) ?? -1) === epoch) this.#forgotten.delete(origin);
     if (this.#retired.get(origin) !== epoch) return;
     this.#retired.delete(origin);
@@ -240,12 +346,16 @@ export class StoreState {
 
   /** Drops the rows of a life for good; nothing brings them back but {@link restore}. */
   forget(publicKey: Bytes, epoch: number): void {
-    const origin = originOf(publicKey, this.#sha256);
+    for (const origin of this.#livesUpTo(publicKey, epoch)) this.#forget(origin, epoch);
+  }
+
+  #forget(origin: OriginId, epoch: number): void {
     if (origin === this.#origin) return;
-    this.retire(publicKey, epoch);
+    this.#retire(origin, epoch);
     if ((this.#forgotten.get(origin) ?? -1) < epoch) remember(this.#forgotten, origin, epoch);
-    const head = this.#origins.get(origin)?.head;
-    if (head === undefined || head.epoch > epoch) return;
+    const rows = this.#origins.get(origin);
+    if (rows?.head === undefined || rows.head.epoch > epoch) return;
+    this.#bytes -= rows.bytes;
     this.#origins.delete(origin);
     this.#gaps.take(origin);
   }
@@ -258,7 +368,7 @@ export class StoreState {
     const rows = this.#origins.get(origin);
     if (rows?.head === undefined) return;
     for (const row of rows.rows()) {
-      if (row.isShown) this.#sink.changed({ type, row: shown(rows.head, row) });
+      if (row.isShown) this.#sink.changed({ type, row: shown(origin, rows.head, row) });
     }
   }
 
@@ -280,6 +390,20 @@ export class StoreState {
     return origin === this.#origin || this.#isHidden(origin, epoch);
   }
 
+  /** The heads we hold, our own and hidden ones excepted. */
+  *heads(): IterableIterator<{ readonly origin: OriginId; readonly head: Head }> {
+    for (const [origin, { head }] of this.#origins) {
+      if (head !== undefined && origin !== this.#origin && !this.#isHidden(origin, head.epoch)) {
+        yield { origin, head };
+      }
+    }
+  }
+
+  /** Whether an origin, whose life was declared over, never comes back. */
+  isForgotten(origin: OriginId): boolean {
+    return this.#forgotten.has(origin) && !this.#origins.has(origin);
+  }
+
   /** How many origins there are. */
   get originCount(): number {
     return this.#origins.size;
@@ -295,9 +419,9 @@ export class StoreState {
 
   // ---- reading
 
-  /** The row that an author wrote under a key. */
-  get(publicKey: Uint8Array, key: string): Row | undefined {
-    const origin = originOf(publicKey, this.#sha256);
+  /** The row that an author, or this life of it, wrote under a key. */
+  get(publicKey: Uint8Array, key: string, epoch: number = 0): Row | undefined {
+    const origin = this.originOf(publicKey, epoch);
     if (origin === this.#origin) {
       const value = this.own.values.get(key);
       return value === undefined ? undefined : this.#ownRow(key, value);
@@ -319,7 +443,8 @@ export class StoreState {
 
   /** The rows of one author. */
   *rowsBy(publicKey: Uint8Array): IterableIterator<Row> {
-    yield* this.#rowsBy(originOf(publicKey, this.#sha256));
+    if (this.kind === "own") return yield* this.#rowsBy(this.originOf(publicKey, 0));
+    for (const row of this.rows()) if (equalBytes(row.author, publicKey)) yield row;
   }
 
   /** Every visible row. */
@@ -338,22 +463,23 @@ export class StoreState {
     const head = this.headOf(origin);
     const rows = this.#origins.get(origin);
     if (head === undefined || rows === undefined) return;
-    for (const row of rows.rows()) if (row.isShown) yield shown(head, row);
+    for (const row of rows.rows()) if (row.isShown) yield shown(origin, head, row);
   }
 
   #rowOf(origin: OriginId, key: string): Row | undefined {
     const head = this.headOf(origin);
     const row = head && this.#origins.get(origin)?.get(key);
-    return row?.isShown ? shown(head as Head, row) : undefined;
+    return row?.isShown ? shown(origin, head as Head, row) : undefined;
   }
 
   #ownRow(key: string, value: Bytes): Row {
-    return { author: this.#author, epoch: this.#epoch, key, value };
+    const { epoch, origin } = this.self;
+    return { author: this.#author, epoch, origin, seq: this.ownDot(key) ?? 0, key, value };
   }
 }
 
-function shown(head: Head, row: HeldRow): Row {
-  return { author: head.author, epoch: head.epoch, key: row.key, value: row.value };
+function shown(origin: OriginId, { author, epoch }: Head, { seq, key, value }: HeldRow): Row {
+  return { author, epoch, origin, seq, key, value };
 }
 
 // Bounded like the origins themselves; the oldest verdict goes first.

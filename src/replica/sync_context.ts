@@ -10,6 +10,8 @@ export interface SyncContext {
   readonly self: NodeName;
   readonly random: Random;
   readonly stores: ReadonlyMap<string, StoreState>;
+  /** The store that a peer speaks of, made if it is one that is held for others. */
+  relay(name: string): StoreState | undefined;
   /** The peers that we gossip with. */
   readonly neighbours: ReadonlySet<NodeName>;
   sendControl(to: NodeName, message: ControlMessage): void;

@@ -10,6 +10,8 @@ import type { SecretFiles } from "../base/secret_files.ts";
 import { createNode } from "../node/node.ts";
 import type { Node } from "../node/node.ts";
 import type { NodeOptions } from "../node/options.ts";
+import type { DurableStore } from "../storage/contract.ts";
+import { memoryStore } from "../storage/memory.ts";
 import { createMemoryNetwork } from "../transport/memory.ts";
 import type { MemoryHost } from "../transport/memory.ts";
 import { fastCrypto } from "./fast_crypto.ts";
@@ -72,6 +74,7 @@ interface Member {
   node: Node;
   host: MemoryHost;
   readonly files: SecretFiles;
+  readonly disk: DurableStore;
   stop: () => void;
   isGone: boolean;
 }
@@ -95,7 +98,11 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
   const members: Member[] = [];
   let lives = 0;
 
-  const start = async (index: number, files: SecretFiles): Promise<Member> => {
+  const start = async (
+    index: number,
+    files: SecretFiles,
+    disk: DurableStore,
+  ): Promise<Member> => {
     const name = `n${index}`;
     const host = network.host(`${name}.${lives}`);
     const random = seededRandom(seed * 1_000_003 + ++lives);
@@ -113,6 +120,7 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
         listen: [`mem://${name}:${lives}`],
         contactNodes: index === 0 ? [] : [(members[0] as Member).node.addresses[0] as string],
         cluster: "simulation",
+        store: disk,
         ...more,
         transports: [host.transport],
         clock,
@@ -123,11 +131,11 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
       }),
       LIMIT_MS,
     );
-    return { node, host, files, stop, isGone: false };
+    return { node, host, files, disk, stop, isGone: false };
   };
 
   for (let index = 0; index < options.nodes; index++) {
-    members.push(await start(index, durable(memoryFiles())));
+    members.push(await start(index, durable(memoryFiles()), memoryStore()));
   }
 
   const memberOf = (node: Node): Member => {
@@ -171,7 +179,7 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
       const member = memberOf(node);
       const index = members.indexOf(member);
       if (!member.isGone) crash(member);
-      const next = await start(index, member.files);
+      const next = await start(index, member.files, member.disk);
       members[index] = next;
       return next.node;
     },

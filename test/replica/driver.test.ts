@@ -9,6 +9,7 @@ import type { Channel, PeerIdentity } from "../../src/link/ports.ts";
 import { memoryMeter } from "../../src/metrics/meter.ts";
 import type { MemoryMeter } from "../../src/metrics/meter.ts";
 import { createReplication } from "../../src/replica/driver.ts";
+import { originOf } from "../../src/replica/head.ts";
 import type { Replication, Store } from "../../src/replica/driver.ts";
 import type { Change } from "../../src/replica/store_state.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
@@ -109,6 +110,8 @@ describe("replication", () => {
     assert.deepEqual((await told).row, {
       author: a.identity.publicKey,
       epoch: 1,
+      origin: originOf(a.identity.publicKey, (await realCrypto()).sha256),
+      seq: 2,
       key: "k",
       value: utf8("2"),
     });

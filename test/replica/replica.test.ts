@@ -65,6 +65,8 @@ describe("replica", () => {
     assert.deepEqual(world.state(b).get(a.publicKey, "k"), {
       author: a.publicKey,
       epoch: 1,
+      origin: a.origin,
+      seq: 1,
       key: "k",
       value: utf8("v"),
     });

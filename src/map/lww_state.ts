@@ -1,0 +1,388 @@
+/**
+ * A last-write-wins map as a pure state over rows that each have one writer, its replica.
+ *
+ * A write says which rows of other replicas it replaces: those it knew under its key, and those
+ * that they replaced. A row that is replaced is never shown again here, and its writer takes it
+ * out of its own rows as soon as it learns of it. A deletion is a row that replaces and has no
+ * value; it goes once everything that it replaces is gone, so that nothing is left of an entry
+ * whose writers are alive. Of the rows that nobody replaced the one with the greatest stamp is
+ * shown, by its origin where stamps are equal: so a write beats a deletion that did not know it.
+ *
+ * The causal bookkeeping is that of an observed-remove set (Bieniusa et al., "An Optimized
+ * Conflict-free Replicated Set", 2012) with a register's order among what is left.
+ */
+import type { Bytes } from "../base/bytes.ts";
+import { BarrelError } from "../base/errors.ts";
+import { compareStamps } from "../crdt/hlc.ts";
+import type { Stamp } from "../crdt/hlc.ts";
+import type { OriginId } from "../replica/head.ts";
+import { decodeEntry, encodeEntry, MAX_OVER } from "./entry.ts";
+import type { Entry } from "./entry.ts";
+
+/** A row as the store tells it. */
+export interface StoredRow {
+  readonly origin: OriginId;
+  readonly seq: number;
+  readonly key: string;
+  readonly value: Bytes;
+}
+
+/** What the state wants done. */
+export type LwwEffect =
+  /** Our row of this key is of no use any more. */
+  | { readonly type: "drop"; readonly key: string }
+  /** What readers see under a key changed; without a value there is nothing now. */
+  | {
+    readonly type: "shown";
+    readonly key: string;
+    readonly value: Bytes | undefined;
+    readonly isLocal: boolean;
+  }
+  /** What another replica wrote under a key up to `seq` is replaced; 0 when that need not be kept. */
+  | ({ readonly type: "replaced" } & Replaced)
+  /** A stamp that our clock follows. */
+  | { readonly type: "follow"; readonly stamp: Stamp }
+  /** A row that is held and not shown. */
+  | { readonly type: "hidden"; readonly key: string; readonly reason: string };
+
+/** What is remembered to be replaced, in all; beyond, it may be seen again for a moment. */
+const MAX_REPLACED = 65_536;
+
+/** An origin's rows of a key up to `seq` are replaced, whoever still holds them. */
+export interface Replaced {
+  readonly key: string;
+  readonly origin: OriginId;
+  readonly seq: number;
+}
+
+/** What the state asks about its store and its user. */
+export interface LwwPort {
+  /** Our origin. */
+  readonly origin: OriginId;
+  /** The dot of our row under a key once it is signed. */
+  dotOf(key: string): number | undefined;
+  /** How far an origin is known. */
+  knownUpTo(origin: OriginId): number;
+  /** Says what is wrong with a value, in a few words. */
+  judge(key: string, value: Bytes): string | undefined;
+}
+
+interface Held {
+  readonly origin: OriginId;
+  readonly seq: number;
+  readonly entry: Entry;
+  /** Its node was declared down, which may be taken back. */
+  isAway: boolean;
+  /** It does not count for readers: from the future, or refused by our validator. */
+  hidden: "future" | "invalid" | undefined;
+}
+
+/** The state of one map. */
+export class LwwState {
+  readonly #port: LwwPort;
+  readonly #maxDriftMs: number;
+  readonly #keys = new Map<string, Map<OriginId, Held>>();
+  readonly #shown = new Map<string, Shown>();
+  /** Rows from the future. */
+  readonly #future = new Map<Held, string>();
+  /** Our rows that only say that there is nothing. */
+  readonly #removals = new Set<string>();
+  /**
+   * What is known to be replaced, by key and origin, until the origin's own word says that it is gone:
+   * also when the row that replaced it goes first, and before the replaced row has come.
+   */
+  readonly #replaced = new Map<string, Map<OriginId, number>>();
+  #replacedCount = 0;
+  #isLoaded = false;
+
+  /**
+   * `maxDriftMs`: how far ahead of our clock a stamp may be and still be shown. `replaced` is what
+   * an earlier run found replaced.
+   */
+  constructor(port: LwwPort, maxDriftMs: number, replaced: Iterable<Replaced> = []) {
+    this.#port = port;
+    this.#maxDriftMs = maxDriftMs;
+    for (const one of replaced) this.#replace(one.key, one.origin, one.seq);
+  }
+
+  // ---- reading
+
+  /** The value that is shown under a key. */
+  get(key: string): Bytes | undefined {
+    return this.#shown.get(key)?.entry.value;
+  }
+
+  /** The keys that have a value. */
+  keys(): IterableIterator<string> {
+    return this.#shown.keys();
+  }
+
+  /** How many keys have a value. */
+  get size(): number {
+    return this.#shown.size;
+  }
+
+  /** How many keys have any row, also one that is not shown: for tests of what is left. */
+  get heldKeys(): number {
+    return this.#keys.size;
+  }
+
+  /** When `tick` has something to do, in wall-clock milliseconds. */
+  wakeAt(): number {
+    let at = Infinity;
+    for (const { entry } of this.#future.keys()) {
+      if (entry.type === "put") at = Math.min(at, entry.stamp.wallMs - this.#maxDriftMs);
+    }
+    return at;
+  }
+
+  /** Whether something waits for others to move. */
+  get isWaiting(): boolean {
+    return this.#removals.size > 0 || this.#replaced.size > 0;
+  }
+
+  // ---- writing
+
+  /** The row that sets a key. */
+  set(key: string, value: Bytes, stamp: Stamp): Bytes {
+    const over = this.#context(key);
+    // More than fits: the oldest stay behind, and lose by their stamps as long as this row is there.
+    for (const origin of over.keys()) {
+      if (over.size <= MAX_OVER) break;
+      over.delete(origin);
+    }
+    return encodeEntry({ type: "put", over, stamp, value });
+  }
+
+  /**
+   * The row that deletes a key; `"none"` when dropping ours is enough; undefined when there is nothing
+   * to delete.
+   *
+   * @throws BarrelError `map_limit` when more than 160 replicas wrote the key that are not there to
+   * take their rows back
+   */
+  delete(key: string): Bytes | "none" | undefined {
+    if (!this.#shown.has(key)) return undefined;
+    const over = this.#context(key);
+    if (over.size > MAX_OVER) {
+      throw new BarrelError("map_limit", `${over.size} replicas wrote ${JSON.stringify(key)}`);
+    }
+    return over.size === 0 ? "none" : encodeEntry({ type: "removed", over });
+  }
+
+  // Every dot of others that a write to `key` knows of and that somebody may still hold.
+  #context(key: string): Map<OriginId, number> {
+    const context = new Map<OriginId, number>();
+    const add = (origin: OriginId, seq: number) => {
+      if (origin === this.#port.origin) return;
+      context.set(origin, Math.max(context.get(origin) ?? 0, seq));
+    };
+    for (const [origin, seq] of this.#replaced.get(key) ?? []) add(origin, seq);
+    for (const held of this.#keys.get(key)?.values() ?? []) {
+      for (const [origin, seq] of held.entry.over) {
+        if (!this.#isSettled(key, origin, seq)) add(origin, seq);
+      }
+    }
+    for (const held of this.#keys.get(key)?.values() ?? []) add(held.origin, held.seq);
+    return context;
+  }
+
+  // Whether an origin's rows under `key` up to `seq` are gone for good: its own signed word says so.
+  #isSettled(key: string, origin: OriginId, seq: number): boolean {
+    const held = this.#keys.get(key)?.get(origin);
+    if (held !== undefined && held.seq <= seq) return false;
+    return this.#port.knownUpTo(origin) >= seq;
+  }
+
+  // ---- what the store tells
+
+  /**
+   * All that the store held when it was opened has been told; nothing follows from any of it before,
+   * since the store knows more than it has told until then.
+   */
+  loaded(): LwwEffect[] {
+    this.#isLoaded = true;
+    return [...this.#keys.keys()].flatMap((key) => this.#evaluate(key, false));
+  }
+
+  /** A row came or changed. `wallMs` is our clock. */
+  put(row: StoredRow, wallMs: number): LwwEffect[] {
+    const { origin, seq, key } = row;
+    const effects: LwwEffect[] = [];
+    const isOwn = origin === this.#port.origin;
+    const entry = decodeEntry(row.value);
+    this.#take(key, origin);
+    if (entry === undefined) {
+      effects.push({ type: "hidden", key, reason: "unreadable" });
+      return effects.concat(this.#evaluate(key, isOwn));
+    }
+    const held: Held = {
+      origin,
+      seq,
+      entry,
+      isAway: false,
+      hidden: undefined,
+    };
+    const rows = this.#keys.get(key) ?? new Map<OriginId, Held>();
+    this.#keys.set(key, rows);
+    rows.set(origin, held);
+    if (entry.type === "removed") {
+      if (isOwn) this.#removals.add(key);
+    } else this.#judge(held, entry, key, isOwn, wallMs, effects);
+    return effects.concat(this.#evaluate(key, isOwn));
+  }
+
+  #judge(
+    held: Held,
+    { stamp, value }: Entry & { readonly type: "put" },
+    key: string,
+    isOwn: boolean,
+    wallMs: number,
+    effects: LwwEffect[],
+  ): void {
+    const reason = this.#port.judge(key, value);
+    if (reason !== undefined) {
+      held.hidden = "invalid";
+      effects.push({ type: "hidden", key, reason });
+    } else if (!isOwn && stamp.wallMs - wallMs > this.#maxDriftMs) {
+      held.hidden = "future";
+      this.#future.set(held, key);
+      effects.push({ type: "hidden", key, reason: "future" });
+    } else {
+      effects.push({ type: "follow", stamp });
+    }
+  }
+
+  /** A row is gone: its writer took it back. */
+  remove({ origin, key }: Pick<StoredRow, "origin" | "key">): LwwEffect[] {
+    this.#take(key, origin);
+    return this.#evaluate(key, origin === this.#port.origin);
+  }
+
+  /** A row's node was declared down, or that was taken back. */
+  setAway({ origin, key }: Pick<StoredRow, "origin" | "key">, isAway: boolean): LwwEffect[] {
+    const held = this.#keys.get(key)?.get(origin);
+    if (held === undefined) return [];
+    held.isAway = isAway;
+    return this.#evaluate(key, false);
+  }
+
+  #take(key: string, origin: OriginId): void {
+    if (origin === this.#port.origin) this.#removals.delete(key);
+    const rows = this.#keys.get(key);
+    const held = rows?.get(origin);
+    if (rows === undefined || held === undefined) return;
+    rows.delete(origin);
+    this.#future.delete(held);
+    if (rows.size === 0) this.#keys.delete(key);
+  }
+
+  /** Shows what was from the future, and looks again at what waits. */
+  tick(wallMs: number): LwwEffect[] {
+    let effects: LwwEffect[] = [];
+    for (const [held, key] of [...this.#future]) {
+      const { entry } = held;
+      if (entry.type !== "put" || entry.stamp.wallMs - wallMs > this.#maxDriftMs) continue;
+      this.#future.delete(held);
+      held.hidden = undefined;
+      effects.push({ type: "follow", stamp: entry.stamp });
+      effects = effects.concat(this.#evaluate(key, false));
+    }
+    for (const key of new Set([...this.#removals, ...this.#replaced.keys()])) {
+      for (const { origin, isAway } of [...this.#keys.get(key)?.values() ?? []]) {
+        // Nothing brings it back, and so nobody says that it is gone.
+        if (isAway && this.#port.knownUpTo(origin) === Infinity) {
+          this.#take(key, origin);
+        }
+      }
+      effects = effects.concat(this.#evaluate(key, false));
+    }
+    return effects;
+  }
+
+  // ---- what follows
+
+  #evaluate(key: string, isLocal: boolean): LwwEffect[] {
+    if (!this.#isLoaded) return [];
+    const effects: LwwEffect[] = [];
+    const rows = this.#keys.get(key) ?? new Map<OriginId, Held>();
+    this.#settle(key, rows, effects);
+    const own = rows.get(this.#port.origin);
+    if (own !== undefined && this.#isUseless(key, own, rows)) effects.push({ type: "drop", key });
+    const best = this.#winner(key, rows);
+    const was = this.#shown.get(key);
+    if (best === was) return effects;
+    if (best === undefined) this.#shown.delete(key);
+    else this.#shown.set(key, best);
+    effects.push({ type: "shown", key, value: best?.entry.value, isLocal });
+    return effects;
+  }
+
+  // Notes what the rows replace, and forgets what is gone.
+  #settle(key: string, rows: ReadonlyMap<OriginId, Held>, effects: LwwEffect[]): void {
+    for (const by of rows.values()) {
+      if (!this.#counts(key, by)) continue;
+      for (const [origin, seq] of by.entry.over) {
+        if (origin === this.#port.origin || this.#isSettled(key, origin, seq)) continue;
+        if (this.#replace(key, origin, seq)) effects.push({ type: "replaced", key, origin, seq });
+      }
+    }
+    for (const [origin, seq] of this.#replaced.get(key) ?? []) {
+      if (!this.#isSettled(key, origin, seq)) continue;
+      this.#replaced.get(key)?.delete(origin);
+      this.#replacedCount--;
+      effects.push({ type: "replaced", key, origin, seq: 0 });
+    }
+    if (this.#replaced.get(key)?.size === 0) this.#replaced.delete(key);
+  }
+
+  // Whether a row replaces for good. Ours does once it is signed: before, it may still be lost.
+  #counts(key: string, { origin, hidden, isAway }: Held): boolean {
+    if (hidden !== undefined || isAway) return false;
+    return origin !== this.#port.origin || this.#port.dotOf(key) !== undefined;
+  }
+
+  #replace(key: string, origin: OriginId, seq: number): boolean {
+    const origins = this.#replaced.get(key) ?? new Map<OriginId, number>();
+    const was = origins.get(origin);
+    if (was === undefined ? this.#replacedCount >= MAX_REPLACED : was >= seq) return false;
+    if (was === undefined) this.#replacedCount++;
+    this.#replaced.set(key, origins.set(origin, seq));
+    return true;
+  }
+
+  #isUseless(key: string, own: Held, rows: ReadonlyMap<OriginId, Held>): boolean {
+    const dot = this.#port.dotOf(key);
+    for (const by of dot === undefined ? [] : rows.values()) {
+      const seq = by.hidden === undefined && !by.isAway ? by.entry.over.get(own.origin) : undefined;
+      if (seq !== undefined && seq >= (dot as number)) return true;
+    }
+    if (own.entry.type === "put") return false;
+    for (const [origin, seq] of own.entry.over) {
+      if (!this.#isSettled(key, origin, seq)) return false;
+    }
+    return true;
+  }
+
+  #winner(key: string, rows: ReadonlyMap<OriginId, Held>): Shown | undefined {
+    const own = rows.get(this.#port.origin);
+    const replaced = this.#replaced.get(key);
+    let best: Shown | undefined;
+    for (const held of rows.values()) {
+      if (held.entry.type !== "put" || held.hidden !== undefined || held.isAway) continue;
+      if (held === own) {
+        if (this.#isUseless(key, own, rows)) continue;
+      } else {
+        const { origin, seq } = held;
+        if ((replaced?.get(origin) ?? 0) >= seq) continue;
+        if (own?.hidden === undefined && (own?.entry.over.get(origin) ?? 0) >= seq) continue;
+      }
+      const shown = held as Shown;
+      const order = best === undefined ? 1 : compareStamps(shown.entry.stamp, best.entry.stamp);
+      if (order > 0 || (order === 0 && held.origin > (best as Shown).origin)) best = shown;
+    }
+    return best;
+  }
+}
+
+type Shown = Held & { readonly entry: { readonly type: "put" } };

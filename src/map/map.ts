@@ -1,0 +1,342 @@
+/** One map of a node: values in and out, around a {@link LwwState} and its store. */
+import { Alarm } from "../base/alarm.ts";
+import { utf8 } from "../base/bytes.ts";
+import type { Bytes } from "../base/bytes.ts";
+import type { Clock } from "../base/clock.ts";
+import { BarrelError, ClosedError, EncodeError, messageOf } from "../base/errors.ts";
+import { Emitter } from "../base/events.ts";
+import type { EventSource } from "../base/events.ts";
+import { logOnce } from "../base/logger.ts";
+import type { Logger } from "../base/logger.ts";
+import type { HybridLogicalClock } from "../crdt/hlc.ts";
+import type { Meter } from "../metrics/meter.ts";
+import type { Replication, Store } from "../replica/driver.ts";
+import { sharedName } from "../replica/store_kind.ts";
+import type { Change } from "../replica/store_state.ts";
+import type { DurableStore } from "../storage/contract.ts";
+import { decodeMessage } from "../wire/decoder.ts";
+import type { DecodeContext } from "../wire/decoder.ts";
+import { MessageEncoder } from "../wire/encoder.ts";
+import { MAX_MAP_KEY_BYTES, MAX_MAP_VALUE_BYTES } from "./entry.ts";
+import { readReplaced, saveReplaced } from "./saved_replaced.ts";
+import { LwwState } from "./lww_state.ts";
+import type { LwwEffect, Replaced } from "./lww_state.ts";
+import { validatorOf } from "./options.ts";
+import type { MapOptions } from "./options.ts";
+
+/** What became of one key of a map. */
+export type MapEvent<V> =
+  | { readonly type: "set"; readonly key: string; readonly value: V; readonly isLocal: boolean }
+  | { readonly type: "deleted"; readonly key: string; readonly isLocal: boolean };
+
+/**
+ * A map that every node that opened it can read and write. The last write of a key wins; a write
+ * beats a deletion that did not know of it. Reading is local and never waits. Values are any message
+ * value; each read gives a copy.
+ */
+export interface SharedMap<V> extends EventSource<MapEvent<V>> {
+  readonly name: string;
+  /** How many keys there are. */
+  readonly size: number;
+  /**
+   * Sets a key. It is visible here at once; the promise resolves when it is on the disk (of a
+   * persistent map) and published, and rejects when the disk refused it: then it is taken back.
+   *
+   * @throws BarrelError `bad_key` (1 to 255 bytes of UTF-8), `invalid_value` (the validator),
+   * `replica_limit` (this node wrote too much); EncodeError (what cannot travel, or takes more than
+   * 4 KiB); StorageError; ClosedError
+   */
+  set(key: string, value: V): Promise<void>;
+  /**
+   * Deletes a key; whether there was one. In a presence map too it is gone for all.
+   *
+   * @throws BarrelError `bad_key`, `map_limit`; StorageError; ClosedError
+   */
+  delete(key: string): Promise<boolean>;
+  /** Deletes every key that is there now. */
+  clear(): Promise<void>;
+  get(key: string): V | undefined;
+  has(key: string): boolean;
+  keys(): IterableIterator<string>;
+  entries(): IterableIterator<[key: string, value: V]>;
+}
+
+/** What a map needs of the node. */
+export interface MapContext {
+  readonly replication: Pick<Replication, "createStore">;
+  readonly hlc: HybridLogicalClock;
+  readonly maxDriftMs: number;
+  /** What pids inside values mean. */
+  readonly decode: DecodeContext;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly meter: Meter;
+}
+
+/** A map, and its end. */
+export interface OpenMap<V> {
+  readonly map: SharedMap<V>;
+  close(): void;
+}
+
+/** How often deletions that wait for others are looked at again, in milliseconds. */
+const SWEEP_MS = 5_000;
+
+/** Opens a map; `disk` when it is persistent. */
+export function openMap<V>(
+  name: string,
+  options: MapOptions<V>,
+  disk: DurableStore | undefined,
+  context: MapContext,
+): OpenMap<V> {
+  const driver = new MapDriver<V>(name, options, disk, context);
+  return { map: driver, close: () => driver.close() };
+}
+
+class MapDriver<V> implements SharedMap<V> {
+  readonly name: string;
+  readonly #context: MapContext;
+  readonly #disk: DurableStore | undefined;
+  readonly #table: string;
+  readonly #validate: (value: unknown, key: string) => string | undefined;
+  readonly #store: Store;
+  readonly #state: LwwState;
+  readonly #emitter: Emitter<MapEvent<V>>;
+  readonly #alarm: Alarm;
+  readonly #logOnce: ReturnType<typeof logOnce>;
+  readonly #encoder = new MessageEncoder(MAX_MAP_VALUE_BYTES);
+  #events: MapEvent<V>[] = [];
+  #isClosed = false;
+
+  constructor(
+    name: string,
+    options: MapOptions<V>,
+    disk: DurableStore | undefined,
+    context: MapContext,
+  ) {
+    this.name = name;
+    this.#context = context;
+    this.#disk = disk;
+    this.#validate = validatorOf(options);
+    this.#logOnce = logOnce(context.logger, 64);
+    this.#emitter = new Emitter((error) => {
+      context.logger.log("error", `a listener of the map ${name} threw: ${messageOf(error)}`);
+    });
+    this.#alarm = new Alarm(context.clock, () => this.#tick());
+    const storeName = sharedName(options.ephemeral === true ? "live" : "kept", "map", name);
+    this.#table = `replaced ${storeName}`;
+    // The store tells what is on the disk while it is being made.
+    const early: Change[] = [];
+    let isEarly = true;
+    const store = this.#store = context.replication.createStore({
+      name: storeName,
+      ...(disk === undefined ? {} : { disk }),
+      onChange: (change) => void (isEarly ? early.push(change) : this.#changed(change)),
+    });
+    isEarly = false;
+    this.#state = new LwwState(
+      {
+        get origin() {
+          return store.origin;
+        },
+        dotOf: (key) => store.dotOf(key),
+        knownUpTo: (origin) => store.knownUpTo(origin),
+        judge: (key, value) => this.#judge(key, value),
+      },
+      context.maxDriftMs,
+      disk?.entries(this.#table).flatMap(([key, value]) => readReplaced(key, value) ?? []),
+    );
+    for (const change of early) this.#changed(change);
+    this.#perform(this.#state.loaded());
+    this.#events = [];
+  }
+
+  // ---- reading
+
+  get size(): number {
+    return this.#state.size;
+  }
+
+  get(key: string): V | undefined {
+    const value = this.#state.get(key);
+    return value === undefined ? undefined : this.#decode(value);
+  }
+
+  has(key: string): boolean {
+    return this.#state.get(key) !== undefined;
+  }
+
+  *keys(): IterableIterator<string> {
+    yield* [...this.#state.keys()];
+  }
+
+  *entries(): IterableIterator<[string, V]> {
+    for (const key of this.keys()) {
+      const value = this.#state.get(key);
+      if (value !== undefined) yield [key, this.#decode(value)];
+    }
+  }
+
+  on(listener: (event: MapEvent<V>) => void): () => void {
+    return this.#emitter.on(listener);
+  }
+
+  events(...options: Parameters<EventSource<MapEvent<V>>["events"]>): ReturnType<
+    EventSource<MapEvent<V>>["events"]
+  > {
+    return this.#emitter.events(...options);
+  }
+
+  // ---- writing
+
+  async set(key: string, value: V): Promise<void> {
+    this.#check(key);
+    const encoded = this.#encode(value);
+    // What others will read, not what the caller may still change.
+    const reason = this.#judge(key, encoded);
+    if (reason !== undefined) {
+      throw new BarrelError(
+        "invalid_value",
+        `the map ${this.name} takes no such value for ${JSON.stringify(key)}: ${reason}`,
+      );
+    }
+    this.#store.put(key, this.#state.set(key, encoded, this.#context.hlc.now()));
+    await this.#store.flushed();
+  }
+
+  async delete(key: string): Promise<boolean> {
+    this.#check(key);
+    if (!this.#delete(key)) return false;
+    await this.#store.flushed();
+    return true;
+  }
+
+  async clear(): Promise<void> {
+    if (this.#isClosed) throw new ClosedError("the node is closed");
+    for (const key of this.keys()) this.#delete(key);
+    await this.#store.flushed();
+  }
+
+  #delete(key: string): boolean {
+    const row = this.#state.delete(key);
+    if (row === undefined) return false;
+    if (row === "none") this.#store.remove(key);
+    else this.#store.put(key, row);
+    return true;
+  }
+
+  #check(key: unknown): void {
+    if (this.#isClosed) throw new ClosedError("the node is closed");
+    if (typeof key === "string" && key.length > 0 && key.isWellFormed()) {
+      if (utf8(key).length <= MAX_MAP_KEY_BYTES) return;
+    }
+    throw new BarrelError("bad_key", `a map's key has 1 to ${MAX_MAP_KEY_BYTES} bytes of UTF-8`);
+  }
+
+  #encode(value: V): Bytes {
+    const bytes = this.#encoder.encode(value);
+    if (bytes.length > MAX_MAP_VALUE_BYTES) {
+      throw new EncodeError("$", `${bytes.length} bytes; the most is ${MAX_MAP_VALUE_BYTES}`);
+    }
+    return bytes.slice() as Bytes;
+  }
+
+  #decode(value: Bytes): V {
+    return decodeMessage(value, this.#context.decode) as V;
+  }
+
+  #judge(key: string, value: Bytes): string | undefined {
+    let decoded: V;
+    try {
+      decoded = this.#decode(value);
+    } catch {
+      return "unreadable";
+    }
+    return this.#validate(decoded, key);
+  }
+
+  // ---- what the store tells
+
+  #changed({ type, row }: Change): void {
+    switch (type) {
+      case "put":
+        return this.#perform(this.#state.put(row, this.#context.clock.wall()));
+      case "removed":
+        return this.#perform(this.#state.remove(row));
+      case "hidden":
+        return this.#perform(this.#state.setAway(row, true));
+      case "restored":
+        return this.#perform(this.#state.setAway(row, false));
+    }
+  }
+
+  #tick(): void {
+    if (!this.#isClosed) this.#perform(this.#state.tick(this.#context.clock.wall()));
+  }
+
+  #perform(effects: readonly LwwEffect[]): void {
+    for (const effect of effects) {
+      switch (effect.type) {
+        case "drop":
+          this.#store.remove(effect.key);
+          break;
+        case "shown":
+          this.#show(effect);
+          break;
+        case "replaced":
+          this.#remember(effect);
+          break;
+        case "follow":
+          this.#context.hlc.update(effect.stamp);
+          break;
+        case "hidden":
+          this.#hidden(effect.key, effect.reason);
+          break;
+      }
+    }
+    const { clock } = this.#context;
+    const future = this.#state.wakeAt() - clock.wall() + clock.now();
+    const sweep = this.#state.isWaiting ? clock.now() + SWEEP_MS : Infinity;
+    this.#alarm.set(Math.min(future, sweep));
+  }
+
+  // Told after the call that caused it has returned, so that a listener reads what it is told.
+  #show({ key, value, isLocal }: LwwEffect & { readonly type: "shown" }): void {
+    this.#events.push(
+      value === undefined
+        ? { type: "deleted", key, isLocal }
+        : { type: "set", key, value: this.#decode(value), isLocal },
+    );
+    if (this.#events.length > 1) return;
+    queueMicrotask(() => {
+      const events = this.#events;
+      this.#events = [];
+      for (const event of events) if (!this.#isClosed) this.#emitter.emit(event);
+    });
+  }
+
+  // Only to spare readers an entry that comes back for a moment after a restart; not worth a failure.
+  #remember(replaced: Replaced): void {
+    this.#disk?.commit([{ table: this.#table, ...saveReplaced(replaced) }]).catch(() => {});
+  }
+
+  #hidden(key: string, reason: string): void {
+    const kind = reason === "future" || reason === "unreadable" ? reason : "invalid";
+    this.#context.meter.count("barrel_map_hidden_total", { map: this.name, reason: kind });
+    this.#logOnce(
+      kind,
+      "warn",
+      kind === "future"
+        ? "an entry of a map is from a clock far ahead of ours; it is hidden until our clock gets there"
+        : "an entry of a map that another node wrote does not pass our validator and is hidden here",
+      { map: this.name, key, reason },
+    );
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#alarm.cancel();
+    this.#emitter.close();
+  }
+}

@@ -1,0 +1,62 @@
+/**
+ * A validator in the form that valibot, zod and arktype share (https://standardschema.dev). Only its
+ * verdict counts: what a map holds is the value as it was written.
+ */
+export interface StandardSchema<V> {
+  readonly "~standard": {
+    readonly version: 1;
+    readonly vendor: string;
+    readonly validate: (value: unknown) => unknown;
+    readonly types?: { readonly input: unknown; readonly output: V } | undefined;
+  };
+}
+
+/** Options of `node.maps.open` and of the node's option `maps`. */
+export interface MapOptions<V = unknown> {
+  /**
+   * Keeps the entries in `dataDir/store.sqlite`, so that they survive a restart of all nodes. Without
+   * a `dataDir` they are kept in memory. Nodes may differ. @default false
+   */
+  readonly persist?: boolean;
+  /**
+   * A presence map: an entry goes with the node that wrote it, when that leaves or is declared down.
+   * Cluster-wide. @default false
+   */
+  readonly ephemeral?: boolean;
+  /**
+   * What values must look like, ours and those of others. A value of another node that does not
+   * pass is held and passed on, so that all nodes agree, but not shown here. Must not be
+   * asynchronous. Nodes may differ. @default any value
+   */
+  readonly schema?: StandardSchema<V>;
+  /**
+   * The same as a function: `false`, a text that says why not, or an exception refuse the value.
+   */
+  readonly validate?: (value: V, key: string) => boolean | string | void;
+}
+
+/** Says what is wrong with a value, in a few words; never throws. */
+export function validatorOf<V>(
+  { schema, validate }: Pick<MapOptions<V>, "schema" | "validate">,
+): (value: unknown, key: string) => string | undefined {
+  return (value, key) => {
+    try {
+      const issue = schema === undefined ? undefined : issueOf(schema["~standard"].validate(value));
+      if (issue !== undefined) return issue;
+      const verdict = validate?.(value as V, key);
+      if (verdict === false) return "the validator refused it";
+      return typeof verdict === "string" ? verdict : undefined;
+    } catch (error) {
+      return `the validator threw: ${error instanceof Error ? error.message : String(error)}`;
+    }
+  };
+}
+
+function issueOf(result: unknown): string | undefined {
+  if (result instanceof Promise) {
+    result.catch(() => {});
+    return "the schema is asynchronous";
+  }
+  const issues = (result as { issues?: readonly { readonly message: string }[] }).issues;
+  return issues === undefined ? undefined : issues[0]?.message ?? "the schema refused it";
+}

@@ -1,0 +1,112 @@
+/**
+ * The rows of a store as entries of a table on disk: `<origin>/<seq>` holds a row, `<origin>/h` the
+ * head that all of them are true to, `own` the life in which this node goes on writing.
+ */
+import { fromUtf8, utf8 } from "../base/bytes.ts";
+import type { Bytes } from "../base/bytes.ts";
+import type { Write } from "../storage/contract.ts";
+import { ByteWriter } from "../wire/byte_writer.ts";
+import { ByteReader } from "../wire/varint.ts";
+import { originBytes } from "./head.ts";
+import type { Head, OriginId } from "./head.ts";
+import { MAX_KEY_BYTES } from "./limits.ts";
+import type { Delta, Plan, Put } from "./origin_rows.ts";
+
+const OWN = "own";
+
+/** The name of a store's table. */
+export function tableOf(store: string): string {
+  return `replica ${store}`;
+}
+
+/** The writes that take an origin to `head`. */
+export function savedMove(
+  store: string,
+  origin: OriginId,
+  head: Head,
+  { gone, added }: Pick<Plan, "gone" | "added">,
+): Write[] {
+  const table = tableOf(store);
+  const prefix = hex(originBytes(origin));
+  const key = (seq: number) => `${prefix}/${seq.toString(16).padStart(14, "0")}`;
+  const writes: Write[] = gone.map(({ seq }) => ({ table, key: key(seq), value: undefined }));
+  for (const put of added) {
+    const writer = new ByteWriter(put.value.length + 32);
+    writer.block(utf8(put.key));
+    writer.raw(put.value);
+    writes.push({ table, key: key(put.seq), value: writer.finish() });
+  }
+  const writer = new ByteWriter(192);
+  writer.raw(head.author);
+  writer.varint(head.epoch);
+  writer.varint(head.seq);
+  writer.raw(head.hash);
+  writer.raw(head.signature);
+  writes.push({ table, key: `${prefix}/h`, value: writer.finish() });
+  return writes;
+}
+
+/** The write that keeps the life in which this node writes. */
+export function savedLife(store: string, epoch: number): Write {
+  const writer = new ByteWriter();
+  writer.varint(epoch);
+  return { table: tableOf(store), key: OWN, value: writer.finish() };
+}
+
+/** What {@link readSaved} found. */
+export interface Saved {
+  /** The life in which this node goes on; undefined when it never wrote. */
+  readonly epoch: number | undefined;
+  /** Each origin, from nothing to its head. */
+  readonly deltas: readonly Delta[];
+  /** Origins whose entries cannot be read. */
+  readonly unreadable: number;
+}
+
+/** Reads a table back. Whether rows add up to their head is for the store to check. */
+export function readSaved(entries: readonly (readonly [string, Bytes])[]): Saved {
+  let epoch: number | undefined;
+  let unreadable = 0;
+  const deltas: Delta[] = [];
+  const rows = new Map<string, Put[] | undefined>();
+  for (const [name, value] of entries) {
+    const [origin = "", part = ""] = name.split("/");
+    try {
+      if (name === OWN) epoch = new ByteReader(value).varint();
+      else if (part === "h") deltas.push(wholeDelta(readHead(value), rows.get(origin) ?? []));
+      else {
+        const puts = rows.get(origin) ?? [];
+        rows.set(origin, puts);
+        puts.push(readRow(Number.parseInt(part, 16), value));
+      }
+    } catch {
+      unreadable++;
+    }
+  }
+  return { epoch, deltas, unreadable };
+}
+
+function wholeDelta(head: Head, puts: readonly Put[]): Delta {
+  return { head, from: 0, earlier: { type: "kept", runs: [] }, puts };
+}
+
+function readHead(value: Bytes): Head {
+  const reader = new ByteReader(value);
+  return {
+    author: reader.take(32),
+    epoch: reader.varint(),
+    seq: reader.varint(),
+    hash: reader.take(32),
+    signature: reader.take(64),
+  };
+}
+
+function readRow(seq: number, value: Bytes): Put {
+  const reader = new ByteReader(value);
+  const key = fromUtf8(reader.block(MAX_KEY_BYTES));
+  return { seq, key, value: reader.rest() };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

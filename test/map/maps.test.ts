@@ -1,0 +1,249 @@
+import assert from "node:assert/strict";
+import * as v from "valibot";
+import {
+  BarrelError,
+  ConfigError,
+  ConflictError,
+  EncodeError,
+  StorageError,
+} from "../../src/base/errors.ts";
+import type { MapEvent } from "../../src/map/map.ts";
+import type { Node } from "../../src/node/node.ts";
+import type { NodeOptions } from "../../src/node/options.ts";
+import { memoryStore } from "../../src/storage/memory.ts";
+import { createSimulation } from "../../src/testing/simulation.ts";
+import type { Simulation } from "../../src/testing/simulation.ts";
+import { describe, test } from "../harness.ts";
+
+async function simulated(
+  nodes: number,
+  body: (sim: Simulation, logs: string[]) => Promise<void>,
+  options: Partial<NodeOptions> | ((index: number) => Partial<NodeOptions>) = {},
+): Promise<void> {
+  const logs: string[] = [];
+  const logger = (node: string, level: string, message: string) => {
+    if (level === "warn" || level === "error") logs.push(`${node} ${message}`);
+  };
+  const sim = await createSimulation({ seed: 11, nodes, options, logger });
+  try {
+    for (const node of sim.nodes.slice(1)) await sim.run(node.joined());
+    await body(sim, logs);
+  } finally {
+    await sim.close();
+  }
+}
+
+const open = (sim: Simulation, options?: Parameters<Node["maps"]["open"]>[1]) =>
+  Promise.all(sim.nodes.map((node) => sim.run(node.maps.open("config", options))));
+const code = (expected: string) => (error: unknown) =>
+  error instanceof BarrelError && error.code === expected;
+
+describe("a map", () => {
+  test("is written anywhere and read everywhere, and tells what changed", () =>
+    simulated(5, async (sim) => {
+      const maps = await open(sim);
+      const [a, b] = maps as [typeof maps[0], typeof maps[0]];
+      const told: string[] = [];
+      b.on((event: MapEvent<unknown>) => {
+        const value = event.type === "set" ? event.value : undefined;
+        assert.deepEqual(b.get(event.key), value, "a listener reads what it is told");
+        told.push(`${event.type} ${event.key} ${String(value)} ${event.isLocal}`);
+      });
+      await sim.run(a.set("color", "red"));
+      assert.equal(a.get("color"), "red");
+      await sim.until(() => maps.every((map) => map.get("color") === "red"));
+      await sim.run(b.set("color", "blue"));
+      await sim.until(() => maps.every((map) => map.get("color") === "blue"));
+      assert.equal(await sim.run(a.delete("color")), true);
+      await sim.until(() => maps.every((map) => map.size === 0 && !map.has("color")));
+      assert.equal(await sim.run(a.delete("color")), false);
+      assert.deepEqual(told, [
+        "set color red false",
+        "set color blue true",
+        "deleted color undefined false",
+      ]);
+    }));
+
+  test("takes the later of two values, and a value before a deletion that did not know it", () =>
+    simulated(4, async (sim) => {
+      const maps = await open(sim);
+      const [a, , c] = maps as [typeof maps[0], typeof maps[0], typeof maps[0]];
+      await sim.run(a.set("x", 0));
+      await sim.run(a.set("y", 0));
+      await sim.until(() => maps.every((map) => map.size === 2));
+      sim.partition(sim.nodes.slice(0, 2), sim.nodes.slice(2));
+      await sim.run(a.set("x", "early"));
+      await sim.run({ forMs: 50 });
+      await sim.run(c.set("x", "late"));
+      await sim.run(a.set("y", "written"));
+      await sim.run(c.delete("y"));
+      sim.heal();
+      await sim.until(() =>
+        maps.every((map) => map.get("x") === "late" && map.get("y") === "written")
+      );
+    }));
+
+  test("is learned whole by a node that opens it late, through nodes that never opened it", () =>
+    simulated(6, async (sim) => {
+      const first = await sim.run(sim.node(0).maps.open<number>("config"));
+      for (let i = 0; i < 50; i++) await sim.run(first.set(`k${i}`, i));
+      await sim.run({ forMs: 20_000 });
+      const last = await sim.run(sim.node(5).maps.open<number>("config"));
+      await sim.until(() => last.size === 50);
+      assert.deepEqual(Object.fromEntries(last.entries()), Object.fromEntries(first.entries()));
+    }));
+
+  test("keeps what it was told when its nodes restart, all at once", () =>
+    simulated(3, async (sim) => {
+      const maps = await open(sim, { persist: true });
+      await sim.run(maps[0]?.set("a", { n: 1 }) as Promise<void>);
+      await sim.run(maps[1]?.set("b", 2n) as Promise<void>);
+      await sim.run(maps[2]?.set("gone", 1) as Promise<void>);
+      await sim.until(() => maps.every((map) => map.size === 3));
+      await sim.run(maps[0]?.delete("gone") as Promise<boolean>);
+      await sim.until(() => maps.every((map) => map.size === 2));
+      for (const node of sim.nodes) sim.crash(node);
+      for (const node of [...sim.nodes]) await sim.restart(node);
+      const again = await open(sim, { persist: true });
+      for (const map of again) assert.deepEqual(map.get("a"), { n: 1 });
+      await sim.run(again[2]?.set("a", 3) as Promise<void>);
+      await sim.until(() => again.every((map) => map.get("a") === 3 && map.get("b") === 2n));
+      assert.ok(again.every((map) => map.size === 2));
+    }));
+
+  test("outlives the node that wrote it", () =>
+    simulated(4, async (sim) => {
+      const maps = await open(sim);
+      await sim.run(maps[3]?.set("k", "v") as Promise<void>);
+      await sim.until(() => maps.every((map) => map.get("k") === "v"));
+      sim.crash(sim.node(3));
+      await sim.until(() => sim.node(0).membership.members().length === 3);
+      assert.equal(maps[0]?.get("k"), "v");
+      await sim.run(maps[1]?.set("k", "w") as Promise<void>);
+      await sim.until(() => maps.slice(0, 3).every((map) => map.get("k") === "w"));
+    }));
+
+  test("of presence loses the entries of a node that goes or is declared down", () =>
+    simulated(5, async (sim) => {
+      const maps = await open(sim, { ephemeral: true });
+      for (const [i, map] of maps.entries()) await sim.run(map.set(`user:${i}`, "here"));
+      await sim.until(() => maps.every((map) => map.size === 5));
+      sim.crash(sim.node(4));
+      await sim.until(() => maps.slice(0, 4).every((map) => !map.has("user:4")));
+      await sim.run(sim.node(3).membership.leave());
+      await sim.until(() => maps.slice(0, 3).every((map) => !map.has("user:3")));
+      assert.deepEqual([...maps[0]?.keys() ?? []].sort(), ["user:0", "user:1", "user:2"]);
+      const back = await sim.restart(sim.node(4));
+      const map = await sim.run(back.maps.open("config", { ephemeral: true }));
+      await sim.run(map.set("user:4", "again"));
+      await sim.until(() => maps.slice(0, 3).every((one) => one.get("user:4") === "again"));
+    }));
+
+  test("hides what its validator refuses and says so once; other nodes see it", () => {
+    const schema = v.pipe(v.number(), v.minValue(0));
+    return simulated(3, async (sim, logs) => {
+      const strict = await sim.run(sim.node(0).maps.open<number>("config", { schema }));
+      const lax = await sim.run(sim.node(1).maps.open<number>("config"));
+      await assert.rejects(sim.run(strict.set("k", -1)), code("invalid_value"));
+      await sim.run(strict.set("k", 1));
+      await sim.until(() => lax.get("k") === 1);
+      await sim.run(lax.set("k", -1));
+      await sim.run(lax.set("l", -2));
+      await sim.run({ forMs: 5_000 });
+      assert.equal(lax.get("k"), -1);
+      assert.equal(strict.get("k"), 1, "what was valid stays as long as its writer finds it so");
+      assert.equal(strict.has("l"), false);
+      assert.equal(logs.filter((line) => /does not pass our validator/.test(line)).length, 1);
+      const { counters = {} } = sim.node(0).metrics.snapshot() as { counters?: object };
+      assert.match(
+        JSON.stringify([counters, sim.node(0).metrics.snapshot()]),
+        /barrel_map_hidden_total/,
+      );
+    });
+  });
+
+  test("a validator that throws refuses, and the node lives", () =>
+    simulated(2, async (sim) => {
+      const validate = (value: unknown) => {
+        if (value === "bad") throw new Error("I cannot take this");
+        return value !== "no";
+      };
+      const strict = await sim.run(sim.node(0).maps.open("config", { validate }));
+      const lax = await sim.run(sim.node(1).maps.open("config"));
+      await assert.rejects(sim.run(strict.set("k", "bad")), /I cannot take this/);
+      await assert.rejects(sim.run(strict.set("k", "no")), code("invalid_value"));
+      await sim.run(lax.set("k", "bad"));
+      await sim.run(lax.set("l", "good"));
+      await sim.until(() => strict.get("l") === "good");
+      assert.equal(strict.has("k"), false);
+    }));
+
+  test("refuses keys, values and options that cannot be, by name", () =>
+    simulated(1, async (sim) => {
+      const node = sim.node(0);
+      const map = await sim.run(node.maps.open("config"));
+      for (const key of ["", "x".repeat(256), "\ud800", 7 as unknown as string]) {
+        await assert.rejects(sim.run(map.set(key, 1)), code("bad_key"));
+        await assert.rejects(sim.run(map.delete(key)), code("bad_key"));
+      }
+      await assert.rejects(sim.run(map.set("k", () => 1)), (error) => error instanceof EncodeError);
+      await assert.rejects(
+        sim.run(map.set("k", "x".repeat(4_200))),
+        (error) => error instanceof EncodeError,
+      );
+      assert.equal(map.size, 0);
+      await sim.run(map.set("é".repeat(127), new Uint8Array(4_000)));
+      await assert.rejects(sim.run(node.maps.open("")), code("bad_name"));
+      await assert.rejects(
+        sim.run(node.maps.open("config", { persist: true })),
+        (error) => error instanceof ConflictError,
+      );
+      await assert.rejects(
+        sim.run(node.maps.open("other", { persist: true, ephemeral: true })),
+        (error) => error instanceof ConfigError,
+      );
+      assert.equal(await sim.run(node.maps.open("config")), map);
+      assert.deepEqual(node.maps.names(), ["config"]);
+    }));
+
+  test("takes a write back that the disk refuses, and says so to who wrote it", () => {
+    const disk = memoryStore();
+    let isFull = false;
+    const store = {
+      ...disk,
+      commit: (batch: Parameters<typeof disk.commit>[0]) =>
+        isFull ? Promise.reject(new StorageError("full", "no room")) : disk.commit(batch),
+    };
+    return simulated(2, async (sim) => {
+      const maps = await open(sim, { persist: true });
+      const [a, b] = maps as [typeof maps[0], typeof maps[0]];
+      await sim.run(a.set("k", "old"));
+      await sim.until(() => b.get("k") === "old");
+      isFull = true;
+      const told: string[] = [];
+      a.on((event: MapEvent<unknown>) =>
+        told.push(event.type === "set" ? String(event.value) : "-")
+      );
+      await assert.rejects(
+        sim.run(a.set("k", "new")),
+        (error) => error instanceof StorageError && error.reason === "full",
+      );
+      await assert.rejects(sim.run(a.set("l", 1)), (error) => error instanceof StorageError);
+      assert.deepEqual([...a.entries()], [["k", "old"]]);
+      assert.deepEqual(told, ["new", "old", "1", "-"]);
+      await sim.run({ forMs: 1_000 });
+      assert.deepEqual([...b.entries()], [["k", "old"]]);
+      isFull = false;
+      await sim.run(a.set("k", "newer"));
+      await sim.until(() => b.get("k") === "newer");
+    }, (index) => index === 0 ? { store } : {});
+  });
+
+  test("declared with the node's options is open from the start", () =>
+    simulated(2, async (sim) => {
+      const [a, b] = await open(sim, undefined) as Awaited<ReturnType<typeof open>>;
+      await sim.run(a?.set("k", 1) as Promise<void>);
+      await sim.until(() => b?.get("k") === 1);
+      assert.deepEqual(sim.node(1).maps.names(), ["config"]);
+    }, { maps: { config: { persist: true } } }));
+});
