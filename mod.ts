@@ -61,6 +61,7 @@ export type { StreamFailure } from "./src/stream/errors.ts";
 export type { OpenOptions, StreamInfo, Streams } from "./src/stream/streams.ts";
 export type { TaggedStream } from "./src/stream/tagged_stream.ts";
 export type { Maps } from "./src/map/maps.ts";
+export type { Merged, MergedEvent, MergedOptions, MergedRow, Replicas } from "./src/map/merged.ts";
 export type { MapEvent, SharedMap } from "./src/map/map.ts";
 export type { MapOptions, StandardSchema } from "./src/map/options.ts";
 export type { DurableStore, Write } from "./src/storage/contract.ts";

@@ -1,9 +1,7 @@
 /** One map of a node: values in and out, around a {@link LwwState} and its store. */
 import { Alarm } from "../base/alarm.ts";
-import { utf8 } from "../base/bytes.ts";
-import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
-import { BarrelError, ClosedError, EncodeError, messageOf } from "../base/errors.ts";
+import { ClosedError, messageOf } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
 import type { EventSource } from "../base/events.ts";
 import { logOnce } from "../base/logger.ts";
@@ -14,15 +12,14 @@ import type { Replication, Store } from "../replica/driver.ts";
 import { sharedName } from "../replica/store_kind.ts";
 import type { Change } from "../replica/store_state.ts";
 import type { DurableStore } from "../storage/contract.ts";
-import { decodeMessage } from "../wire/decoder.ts";
 import type { DecodeContext } from "../wire/decoder.ts";
-import { MessageEncoder } from "../wire/encoder.ts";
-import { MAX_MAP_KEY_BYTES, MAX_MAP_VALUE_BYTES } from "./entry.ts";
+import { MAX_MAP_VALUE_BYTES } from "./entry.ts";
 import { readReplaced, saveReplaced } from "./saved_replaced.ts";
 import { LwwState } from "./lww_state.ts";
 import type { LwwEffect, Replaced } from "./lww_state.ts";
-import { validatorOf } from "./options.ts";
 import type { MapOptions } from "./options.ts";
+import { checkKey, valuesOf } from "./values.ts";
+import type { Values } from "./values.ts";
 
 /** What became of one key of a map. */
 export type MapEvent<V> =
@@ -98,13 +95,12 @@ class MapDriver<V> implements SharedMap<V> {
   readonly #context: MapContext;
   readonly #disk: DurableStore | undefined;
   readonly #table: string;
-  readonly #validate: (value: unknown, key: string) => string | undefined;
+  readonly #values: Values<V>;
   readonly #store: Store;
   readonly #state: LwwState;
   readonly #emitter: Emitter<MapEvent<V>>;
   readonly #alarm: Alarm;
   readonly #logOnce: ReturnType<typeof logOnce>;
-  readonly #encoder = new MessageEncoder(MAX_MAP_VALUE_BYTES);
   #events: MapEvent<V>[] = [];
   #isClosed = false;
 
@@ -117,7 +113,7 @@ class MapDriver<V> implements SharedMap<V> {
     this.name = name;
     this.#context = context;
     this.#disk = disk;
-    this.#validate = validatorOf(options);
+    this.#values = valuesOf(name, options, MAX_MAP_VALUE_BYTES, context.decode);
     this.#logOnce = logOnce(context.logger, 64);
     this.#emitter = new Emitter((error) => {
       context.logger.log("error", `a listener of the map ${name} threw: ${messageOf(error)}`);
@@ -141,7 +137,7 @@ class MapDriver<V> implements SharedMap<V> {
         },
         dotOf: (key) => store.dotOf(key),
         knownUpTo: (origin) => store.knownUpTo(origin),
-        judge: (key, value) => this.#judge(key, value),
+        judge: (key, value) => this.#values.judge(key, value),
       },
       context.maxDriftMs,
       disk?.entries(this.#table).flatMap(([key, value]) => readReplaced(key, value) ?? []),
@@ -159,7 +155,7 @@ class MapDriver<V> implements SharedMap<V> {
 
   get(key: string): V | undefined {
     const value = this.#state.get(key);
-    return value === undefined ? undefined : this.#decode(value);
+    return value === undefined ? undefined : this.#values.decode(value);
   }
 
   has(key: string): boolean {
@@ -173,7 +169,7 @@ class MapDriver<V> implements SharedMap<V> {
   *entries(): IterableIterator<[string, V]> {
     for (const key of this.keys()) {
       const value = this.#state.get(key);
-      if (value !== undefined) yield [key, this.#decode(value)];
+      if (value !== undefined) yield [key, this.#values.decode(value)];
     }
   }
 
@@ -191,15 +187,7 @@ class MapDriver<V> implements SharedMap<V> {
 
   async set(key: string, value: V): Promise<void> {
     this.#check(key);
-    const encoded = this.#encode(value);
-    // What others will read, not what the caller may still change.
-    const reason = this.#judge(key, encoded);
-    if (reason !== undefined) {
-      throw new BarrelError(
-        "invalid_value",
-        `the map ${this.name} takes no such value for ${JSON.stringify(key)}: ${reason}`,
-      );
-    }
+    const encoded = this.#values.encode(key, value);
     this.#store.put(key, this.#state.set(key, encoded, this.#context.hlc.now()));
     await this.#store.flushed();
   }
@@ -227,32 +215,7 @@ class MapDriver<V> implements SharedMap<V> {
 
   #check(key: unknown): void {
     if (this.#isClosed) throw new ClosedError("the node is closed");
-    if (typeof key === "string" && key.length > 0 && key.isWellFormed()) {
-      if (utf8(key).length <= MAX_MAP_KEY_BYTES) return;
-    }
-    throw new BarrelError("bad_key", `a map's key has 1 to ${MAX_MAP_KEY_BYTES} bytes of UTF-8`);
-  }
-
-  #encode(value: V): Bytes {
-    const bytes = this.#encoder.encode(value);
-    if (bytes.length > MAX_MAP_VALUE_BYTES) {
-      throw new EncodeError("$", `${bytes.length} bytes; the most is ${MAX_MAP_VALUE_BYTES}`);
-    }
-    return bytes.slice() as Bytes;
-  }
-
-  #decode(value: Bytes): V {
-    return decodeMessage(value, this.#context.decode) as V;
-  }
-
-  #judge(key: string, value: Bytes): string | undefined {
-    let decoded: V;
-    try {
-      decoded = this.#decode(value);
-    } catch {
-      return "unreadable";
-    }
-    return this.#validate(decoded, key);
+    checkKey(key);
   }
 
   // ---- what the store tells
@@ -305,7 +268,7 @@ class MapDriver<V> implements SharedMap<V> {
     this.#events.push(
       value === undefined
         ? { type: "deleted", key, isLocal }
-        : { type: "set", key, value: this.#decode(value), isLocal },
+        : { type: "set", key, value: this.#values.decode(value), isLocal },
     );
     if (this.#events.length > 1) return;
     queueMicrotask(() => {

@@ -26,6 +26,8 @@ import type { LinkInfo, LinkStats } from "../link/link_info.ts";
 import type { ConnectOptions } from "../link/options.ts";
 import { createMaps } from "../map/maps.ts";
 import type { Maps, MapsDriver } from "../map/maps.ts";
+import { createReplicas } from "../map/merged.ts";
+import type { Replicas, ReplicasDriver } from "../map/merged.ts";
 import { createMembership } from "../membership/driver.ts";
 import { membershipDefaults } from "../membership/options.ts";
 import type { MetricsSnapshot } from "../metrics/meter.ts";
@@ -88,6 +90,7 @@ export interface Node extends AsyncDisposable {
   readonly registry: Registry;
   readonly streams: Streams;
   readonly maps: Maps;
+  readonly replicas: Replicas;
   readonly links: {
     /** The live links. */
     list(): LinkInfo[];
@@ -263,7 +266,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
 
   const hlc = new HybridLogicalClock(clock, limits.maxDriftMs);
   const here = { node: self.name, epoch: self.epoch };
-  const maps: MapsDriver = createMaps({
+  const mapContext = {
     replication,
     hlc,
     maxDriftMs: limits.maxDriftMs,
@@ -271,7 +274,9 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     clock,
     logger,
     meter,
-  }, () => world.disk.open());
+  };
+  const maps: MapsDriver = createMaps(mapContext, () => world.disk.open());
+  const replicas: ReplicasDriver = createReplicas(mapContext, () => world.disk.open());
 
   const membership = createMembership({
     links,
@@ -335,6 +340,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     await links.close();
     membership.close();
     maps.close();
+    replicas.close();
     registry.close();
     roster.close();
     replication.close();
@@ -356,6 +362,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     rpc,
     processes,
     maps,
+    replicas: { create: (created) => replicas.create(created) },
     trust,
     membership: {
       join(contact) {
