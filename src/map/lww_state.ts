@@ -18,6 +18,8 @@ import type { Stamp } from "../crdt/hlc.ts";
 import type { OriginId } from "../replica/head.ts";
 import { decodeEntry, encodeEntry, MAX_OVER } from "./entry.ts";
 import type { Entry } from "./entry.ts";
+import { ReplacedDots } from "./replaced.ts";
+import type { Replaced } from "./replaced.ts";
 
 /** A row as the store tells it. */
 export interface StoredRow {
@@ -44,16 +46,6 @@ export type LwwEffect =
   | { readonly type: "follow"; readonly stamp: Stamp }
   /** A row that is held and not shown. */
   | { readonly type: "hidden"; readonly key: string; readonly reason: string };
-
-/** What is remembered to be replaced, in all; beyond, it may be seen again for a moment. */
-const MAX_REPLACED = 65_536;
-
-/** An origin's rows of a key up to `seq` are replaced, whoever still holds them. */
-export interface Replaced {
-  readonly key: string;
-  readonly origin: OriginId;
-  readonly seq: number;
-}
 
 /** What the state asks about its store and its user. */
 export interface LwwPort {
@@ -87,12 +79,9 @@ export class LwwState {
   readonly #future = new Map<Held, string>();
   /** Our rows that only say that there is nothing. */
   readonly #removals = new Set<string>();
-  /**
-   * What is known to be replaced, by key and origin, until the origin's own word says that it is gone:
-   * also when the row that replaced it goes first, and before the replaced row has come.
-   */
-  readonly #replaced = new Map<string, Map<OriginId, number>>();
-  #replacedCount = 0;
+  readonly #replaced = new ReplacedDots();
+  /** Our clock, as we last heard. */
+  #wallMs = 0;
   #isLoaded = false;
 
   /**
@@ -102,7 +91,7 @@ export class LwwState {
   constructor(port: LwwPort, maxDriftMs: number, replaced: Iterable<Replaced> = []) {
     this.#port = port;
     this.#maxDriftMs = maxDriftMs;
-    for (const one of replaced) this.#replace(one.key, one.origin, one.seq);
+    for (const one of replaced) this.#replaced.add(one);
   }
 
   // ---- reading
@@ -167,7 +156,10 @@ export class LwwState {
     if (over.size > MAX_OVER) {
       throw new BarrelError("map_limit", `${over.size} replicas wrote ${JSON.stringify(key)}`);
     }
-    return over.size === 0 ? "none" : encodeEntry({ type: "removed", over });
+    for (const [origin, seq] of over) {
+      if (!this.#isSettled(key, origin, seq)) return encodeEntry({ type: "removed", over });
+    }
+    return "none";
   }
 
   // Every dot of others that a write to `key` knows of and that somebody may still hold.
@@ -177,7 +169,7 @@ export class LwwState {
       if (origin === this.#port.origin) return;
       context.set(origin, Math.max(context.get(origin) ?? 0, seq));
     };
-    for (const [origin, seq] of this.#replaced.get(key) ?? []) add(origin, seq);
+    for (const [origin, seq] of this.#replaced.of(key)) add(origin, seq);
     for (const held of this.#keys.get(key)?.values() ?? []) {
       for (const [origin, seq] of held.entry.over) {
         if (!this.#isSettled(key, origin, seq)) add(origin, seq);
@@ -209,6 +201,7 @@ export class LwwState {
   put(row: StoredRow, wallMs: number): LwwEffect[] {
     const { origin, seq, key } = row;
     const effects: LwwEffect[] = [];
+    this.#wallMs = wallMs;
     const isOwn = origin === this.#port.origin;
     const entry = decodeEntry(row.value);
     this.#take(key, origin);
@@ -229,6 +222,12 @@ export class LwwState {
     if (entry.type === "removed") {
       if (isOwn) this.#removals.add(key);
     } else this.#judge(held, entry, key, isOwn, wallMs, effects);
+    if (this.#counts(key, held)) {
+      // Settled or not: the next write tells it on to those who are behind.
+      for (const [replaced, last] of entry.over) {
+        this.#note({ key, origin: replaced, seq: last }, effects);
+      }
+    }
     return effects.concat(this.#evaluate(key, isOwn));
   }
 
@@ -279,6 +278,7 @@ export class LwwState {
 
   /** Shows what was from the future, and looks again at what waits. */
   tick(wallMs: number): LwwEffect[] {
+    this.#wallMs = wallMs;
     let effects: LwwEffect[] = [];
     for (const [held, key] of [...this.#future]) {
       const { entry } = held;
@@ -323,32 +323,25 @@ export class LwwState {
     for (const by of rows.values()) {
       if (!this.#counts(key, by)) continue;
       for (const [origin, seq] of by.entry.over) {
-        if (origin === this.#port.origin || this.#isSettled(key, origin, seq)) continue;
-        if (this.#replace(key, origin, seq)) effects.push({ type: "replaced", key, origin, seq });
+        if (this.#isSettled(key, origin, seq)) continue;
+        this.#note({ key, origin, seq }, effects);
       }
     }
-    for (const [origin, seq] of this.#replaced.get(key) ?? []) {
-      if (!this.#isSettled(key, origin, seq)) continue;
-      this.#replaced.get(key)?.delete(origin);
-      this.#replacedCount--;
+    const isSettled = (origin: OriginId, seq: number) => this.#isSettled(key, origin, seq);
+    for (const origin of this.#replaced.settle(key, this.#wallMs, isSettled)) {
       effects.push({ type: "replaced", key, origin, seq: 0 });
     }
-    if (this.#replaced.get(key)?.size === 0) this.#replaced.delete(key);
+  }
+
+  #note(replaced: Replaced, effects: LwwEffect[]): void {
+    if (replaced.origin === this.#port.origin || !this.#replaced.add(replaced)) return;
+    effects.push({ type: "replaced", ...replaced });
   }
 
   // Whether a row replaces for good. Ours does once it is signed: before, it may still be lost.
   #counts(key: string, { origin, hidden, isAway }: Held): boolean {
     if (hidden !== undefined || isAway) return false;
     return origin !== this.#port.origin || this.#port.dotOf(key) !== undefined;
-  }
-
-  #replace(key: string, origin: OriginId, seq: number): boolean {
-    const origins = this.#replaced.get(key) ?? new Map<OriginId, number>();
-    const was = origins.get(origin);
-    if (was === undefined ? this.#replacedCount >= MAX_REPLACED : was >= seq) return false;
-    if (was === undefined) this.#replacedCount++;
-    this.#replaced.set(key, origins.set(origin, seq));
-    return true;
   }
 
   #isUseless(key: string, own: Held, rows: ReadonlyMap<OriginId, Held>): boolean {
@@ -366,7 +359,6 @@ export class LwwState {
 
   #winner(key: string, rows: ReadonlyMap<OriginId, Held>): Shown | undefined {
     const own = rows.get(this.#port.origin);
-    const replaced = this.#replaced.get(key);
     let best: Shown | undefined;
     for (const held of rows.values()) {
       if (held.entry.type !== "put" || held.hidden !== undefined || held.isAway) continue;
@@ -374,7 +366,7 @@ export class LwwState {
         if (this.#isUseless(key, own, rows)) continue;
       } else {
         const { origin, seq } = held;
-        if ((replaced?.get(origin) ?? 0) >= seq) continue;
+        if (this.#replaced.seqOf(key, origin) >= seq) continue;
         if (own?.hidden === undefined && (own?.entry.over.get(origin) ?? 0) >= seq) continue;
       }
       const shown = held as Shown;

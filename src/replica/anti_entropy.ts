@@ -198,7 +198,7 @@ export class AntiEntropy {
       const order = compareVersions(version, store.version(origin)) ||
         (head === undefined ? 1 : tag - tagOf(head));
       if (order > 0) {
-        if (store.isClosed(origin, version.epoch)) continue;
+        if (store.isClosed(origin, version)) continue;
         // Equal versions with different rows: only all of them tell.
         const isFull = head !== undefined && compareVersions(version, head) === 0;
         this.#puller.want(store.name, origin, { peer: from, isFull }, now);

@@ -480,6 +480,7 @@ export class Replica {
     const opened = this.#stores.get(store.name) ?? store;
     if (opened !== store) return this.#judged({ store: opened, origin, delta, from }, isGood, now);
     if (store.isImpostor(delta.head) && !this.#abandon(store)) {
+      if (from !== undefined) this.#puller.resolved(store.name, origin, from);
       this.#effects.push({ type: "impostor", store: store.name, epoch: delta.head.epoch });
       return;
     }

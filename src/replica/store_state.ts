@@ -385,9 +385,13 @@ export class StoreState {
     return head === undefined || this.#isHidden(origin, head.epoch) ? undefined : head;
   }
 
-  /** Whether a life is of no interest: it is our own, or was declared over. */
-  isClosed(origin: OriginId, epoch: number): boolean {
-    return origin === this.#origin || this.#isHidden(origin, epoch);
+  /**
+   * Whether what a peer has of a life is of no interest: it is our own, or was declared over. Of our
+   * own shared rows it is when others know more than our disk does.
+   */
+  isClosed(origin: OriginId, { epoch, seq }: Version): boolean {
+    if (origin !== this.#origin) return this.#isHidden(origin, epoch);
+    return this.kind === "own" || seq <= this.version(origin).seq;
   }
 
   /** The heads we hold, our own and hidden ones excepted. */

@@ -18,14 +18,14 @@ import { compareStamps, HybridLogicalClock } from "../../src/crdt/hlc.ts";
 import type { Stamp } from "../../src/crdt/hlc.ts";
 import { LwwState } from "../../src/map/lww_state.ts";
 import type { LwwEffect } from "../../src/map/lww_state.ts";
-import { readReplaced, saveReplaced } from "../../src/map/saved_replaced.ts";
+import { readReplaced, saveReplaced } from "../../src/map/replaced.ts";
 import { Replica } from "../../src/replica/replica.ts";
 import type { ReplicaEffect, ReplicaEvent } from "../../src/replica/replica.ts";
 import { readSaved } from "../../src/replica/saved_rows.ts";
 import type { Change, StoreState } from "../../src/replica/store_state.ts";
 
 const { sha256 } = syncHashes;
-const STORE = "kept/map/test";
+export const STORE = "kept/map/test";
 const MAX_DRIFT_MS = 5_000;
 const START_MS = 1_700_000_000_000;
 
