@@ -91,6 +91,7 @@ export function createConnector(options: ConnectorOptions): Connector {
   const authenticating = new Map<string, number>();
   let unauthenticated = 0;
 
+  const closing = new AbortController();
   const connectionOptions = (): ConnectionOptions => ({
     identity: options.identity(),
     clock,
@@ -225,9 +226,13 @@ export function createConnector(options: ConnectorOptions): Connector {
     const connection = await transport.dial(address, {
       ...connectionOptions(),
       timeoutMs: DIAL_TIMEOUT_MS,
+      signal: closing.signal,
       ...(via === undefined ? {} : { via }),
       ...(certificate === undefined ? {} : { expectedCertificate: certificate }),
     });
+    const giveUp = () => connection.close(CloseCode.HANDSHAKE, "closing");
+    closing.signal.addEventListener("abort", giveUp);
+    void connection.closed.then(() => closing.signal.removeEventListener("abort", giveUp));
     const early: Pipe[] = [];
     connection.onPipe = (pipe) => early.push(pipe);
     let pipe: Pipe;
@@ -287,6 +292,8 @@ export function createConnector(options: ConnectorOptions): Connector {
       }
     },
     async close() {
+      // The node's clock ends with it: deadlines of dials under way would never come.
+      closing.abort();
       await Promise.all(listeners.map((listener) => listener.close()));
     },
   };
