@@ -201,6 +201,8 @@ export class RpcServer {
         if (done || self.signal.aborted) return;
         running.credit--;
         await send(value);
+        const pause = this.#system.pause();
+        if (pause !== undefined) await pause;
       }
     } catch (error) {
       stop();

@@ -394,6 +394,13 @@ export class ActorSystem implements PidSender {
     handler(reader, from, context);
   }
 
+  /** For work beside mailboxes: what to await before more of it, when this turn is used up. */
+  pause(): Promise<void> | undefined {
+    const { budget } = this.#mailboxes;
+    if (budget.spend()) return undefined;
+    return new Promise((resolve) => budget.defer({ serve: resolve }));
+  }
+
   /** Tells once that something of a peer or of a user went wrong. */
   warnOnce(key: string, error: unknown): void {
     this.#peers.warnOnce(key, error);

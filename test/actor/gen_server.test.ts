@@ -10,7 +10,9 @@ import {
 import { defineServer } from "../../src/actor/gen_server.ts";
 import { concat } from "../../src/base/bytes.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
-import { afterEach, test } from "../harness.ts";
+import { child } from "../../src/actor/supervisor_spec.ts";
+import type { Pid } from "../../src/wire/pid.ts";
+import { afterEach, test, waitFor } from "../harness.ts";
 import { actorNetwork, closeNetworks } from "./network.ts";
 
 const Counter = defineServer({
@@ -123,6 +125,74 @@ test("calls to nobody, to a server that ends and over a lost link fail by name",
   await new Promise((resolve) => setTimeout(resolve, 1));
   network.cut(a, b);
   await assert.rejects(hanging, NodeDownError);
+});
+
+test("a call to an earlier life of a node is noproc, and others to that node go on", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x");
+  const old = await network.node("b@x", 1).calls.start(Counter, [0]);
+  const reborn = network.node("b@x", 2);
+  const counter = a.calls.client(Counter, await reborn.calls.start(Counter, [7]));
+  const slow = counter.slow(20);
+  await assert.rejects(
+    a.calls.client(Counter, old).get(),
+    (error) => error instanceof NoProcessError && error.reason === "noproc",
+  );
+  assert.equal(await slow, "done");
+  assert.equal(await counter.get(), 7);
+});
+
+test("a server that exits in the middle of a call refuses it with the reason", async () => {
+  const { calls, system } = actorNetwork().node("a@x");
+  const Quitter = defineServer({
+    init: () => 0,
+    calls: {
+      now: (ctx) => ctx.self.exit("enough"),
+      later: async (ctx) => {
+        await Promise.resolve();
+        ctx.self.exit("enough");
+      },
+    },
+  });
+  for (const method of ["now", "later"] as const) {
+    const pid = await calls.start(Quitter, []);
+    await assert.rejects(
+      calls.client(Quitter, pid)[method](),
+      (error) => error instanceof NoProcessError && error.reason === "enough",
+    );
+    assert.equal(system.find(pid), undefined);
+  }
+});
+
+test("terminate is called before the end, but not for who is killed or does not trap", async () => {
+  const { calls, system, supervisors } = actorNetwork().node("a@x");
+  const told: unknown[] = [];
+  const Last = defineServer({
+    init: (ctx, trap: boolean) => void (ctx.self.trapExit = trap),
+    casts: {
+      stop: (ctx) => ctx.stop("enough"),
+      fail: () => {
+        throw new RangeError("on purpose");
+      },
+    },
+    terminate: (_ctx, reason) => void told.push(reason),
+  });
+  const ended = (pid: Pid) => waitFor(() => system.find(pid) === undefined, { what: "its end" });
+  for (const trap of [true, false]) {
+    const first = await calls.start(Last, [trap]);
+    void calls.client(Last, first).stop();
+    await ended(first);
+    const second = await calls.start(Last, [trap]);
+    void calls.client(Last, second).fail();
+    await ended(second);
+    system.exit(await calls.start(Last, [trap]), "kill");
+    const sup = await supervisors.supervise({
+      children: [{ id: "x", start: child(Last, [trap]) }],
+    });
+    await sup.stop();
+  }
+  const reasons = told.map((reason) => reason instanceof RangeError ? "on purpose" : reason);
+  assert.deepEqual(reasons, ["enough", "on purpose", "shutdown", "enough", "on purpose"]);
 });
 
 test("a server stops with its reason after it has answered", async () => {

@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { ConflictError, EncodeError, TimeoutError } from "../../src/base/errors.ts";
 import { Down, Exit, NodeDown } from "../../src/actor/messages.ts";
 import type { Pid } from "../../src/wire/pid.ts";
-import { afterEach, test } from "../harness.ts";
+import { afterEach, test, waitFor } from "../harness.ts";
 import { actorNetwork, closeNetworks } from "./network.ts";
 
-/** A process that collects what it gets. */
 afterEach(closeNetworks);
 
+/** A process that collects what it gets. */
 function collector(
   system: ReturnType<ReturnType<typeof actorNetwork>["node"]>["system"],
 ): { pid: Pid; next(): Promise<unknown>; seen: unknown[] } {
@@ -235,4 +235,99 @@ test("a busy pair of processes lets timers run", async () => {
   assert.ok(turns > 0);
   system.exit(busy, "kill");
   system.exit(ping, "kill");
+});
+
+test("a message can be sent later, unless that is cancelled or its sender has ended", async () => {
+  const network = actorNetwork();
+  const { system, meter } = network.node("a@x");
+  const remote = collector(network.node("b@x").system);
+  const { pid, next, seen } = collector(system);
+  const gate = Promise.withResolvers<void>();
+  const sender = system.spawn(async (self) => {
+    self.sendAfter(5, pid, "cancelled").cancel();
+    self.sendAfter(10, pid, "in time");
+    self.sendAfter(10, remote.pid, { cannot: () => {} });
+    self.sendAfter(60_000, pid, "too late");
+    await self.receive();
+    gate.resolve();
+  });
+  assert.equal(await next(), "in time");
+  await waitFor(
+    () => meter.snapshot()['barrel_messages_dropped_total{reason="not_sent"}'] === 1,
+    { what: "what cannot travel is counted, and harms nobody" },
+  );
+  assert.equal(system.find(sender)?.timers?.size, 1);
+  const process = system.find(sender);
+  void sender.send("end");
+  await gate.promise;
+  await waitFor(() => process?.isAlive === false, { what: "its end" });
+  assert.deepEqual(seen, ["in time"]);
+});
+
+test("code that goes on after its process has ended holds on to nothing", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  const other = collector(b.system).pid;
+  const gate = Promise.withResolvers<void>();
+  const result = Promise.withResolvers<unknown[]>();
+  const pid = a.system.spawn(async (self) => {
+    await gate.promise;
+    const attempts = [
+      () => self.monitor(other),
+      () => self.link(other),
+      () => self.spawnLink(() => {}),
+      () => self.spawnMonitor(() => {}),
+      () => self.sendAfter(1, other, "x"),
+      () => self.monitorNode("b@x"),
+    ];
+    const thrown = attempts.map((attempt) => {
+      try {
+        attempt();
+        return undefined;
+      } catch (error) {
+        return (error as { reason?: unknown }).reason;
+      }
+    });
+    const received = await self.receive().catch((error: { reason?: unknown }) => error.reason);
+    result.resolve([...thrown, received, self.signal.aborted]);
+  });
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  a.system.exit(pid, "kill");
+  gate.resolve();
+  assert.deepEqual(await result.promise, [...Array.from({ length: 7 }, () => "killed"), true]);
+  assert.equal(a.system.all().length, 0);
+  assert.equal(a.holds.get("b@x") ?? 0, 0);
+});
+
+test("a process that two others of one node are linked with tells both of a lost connection", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  const told: unknown[] = [];
+  const linked = [1, 2].map(() =>
+    b.system.spawn(async (self) => {
+      self.trapExit = true;
+      told.push(await self.receive());
+    })
+  );
+  a.system.spawn(async (self) => {
+    for (const pid of linked) self.link(pid);
+    await self.receive();
+  });
+  await waitFor(() => b.holds.get("a@x") === 1, { what: "the other end holds the link, too" });
+  await waitFor(() => b.processes.info(linked[1] as Pid)?.links.length === 1, { what: "linked" });
+  network.cut(a, b);
+  await waitFor(() => told.length === 2, { what: "both are told" });
+  assert.ok(told.every((exit) => exit instanceof Exit && exit.reason === "noconnection"));
+  assert.equal(b.holds.get("a@x"), 0);
+});
+
+test("a node that is no member is down at once", async () => {
+  const { system } = actorNetwork().node("a@x");
+  const got = Promise.withResolvers<unknown>();
+  system.spawn(async (self) => {
+    self.monitorNode("nobody@x");
+    got.resolve(await self.receive());
+  });
+  const down = await got.promise;
+  assert.ok(down instanceof NodeDown && down.node === "nobody@x");
 });

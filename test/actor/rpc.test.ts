@@ -131,6 +131,13 @@ describe("a remote procedure", () => {
     assert.equal(seen.returned, 2, "each generator was told");
   });
 
+  test("lets timers run, also where both ends are on one node", async () => {
+    const { local } = world();
+    let isOver = false;
+    setTimeout(() => (isOver = true), 5);
+    for await (const _ of local.forever()) if (isOver) break;
+  });
+
   test("is cancelled by leaving the loop, by a signal and by a lost connection", async () => {
     const { network, a, b, remote, seen } = world();
     for await (const item of remote.forever()) if (item === 20) break;
