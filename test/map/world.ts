@@ -422,15 +422,19 @@ export class MapWorld {
     }
   }
 
-  /** What must be shown, from all writes that anybody who is up has heard of. */
-  truth(): Map<string, number> {
+  /** The writes that anybody who is up has heard of and that none of them replaced. */
+  alive(): Write[] {
     const known = new Set(this.nodes.flatMap((node) => node.isUp ? [...node.known] : []));
     const dead = new Set<number>();
     for (const id of known) for (const older of this.writes[id]?.past ?? []) dead.add(older);
+    return [...known].filter((id) => !dead.has(id)).map((id) => this.writes[id] as Write);
+  }
+
+  /** What must be shown, of all those. */
+  truth(): Map<string, number> {
     const truth = new Map<string, Write>();
-    for (const id of known) {
-      const write = this.writes[id] as Write;
-      if (write.stamp === undefined || dead.has(id)) continue;
+    for (const write of this.alive()) {
+      if (write.stamp === undefined) continue;
       const best = truth.get(write.key);
       const order = best === undefined ? 1 : compareStamps(write.stamp, best.stamp as Stamp);
       if (order > 0 || (order === 0 && write.origin > (best as Write).origin)) {

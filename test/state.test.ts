@@ -1,0 +1,23 @@
+/** The small version of `npm run state`; the large one, with a split network, runs by command. */
+import assert from "node:assert/strict";
+import { runtime, test } from "./harness.ts";
+import { startProgram } from "./processes.ts";
+
+// It runs the three runtimes itself: once is enough.
+const skip = runtime !== "node" && "run on Node";
+
+test("four nodes agree on names and entries, after killed writers and after the death of all", {
+  skip,
+  timeoutMs: 300_000,
+}, async () => {
+  const args = ["--nodes", "4", "--names", "80", "--split", "0", "--json"];
+  const cluster = startProgram("node", "test/state/cluster.ts", args);
+  try {
+    const code = await cluster.exited;
+    const line = cluster.output.find((text) => text.startsWith(`{"nodes"`));
+    assert.ok(line !== undefined && code === 0, cluster.output.join("\n"));
+    assert.equal((JSON.parse(line) as { entries: number }).entries, 95);
+  } finally {
+    await cluster.kill();
+  }
+});
