@@ -3,6 +3,7 @@
  * transport under it in the same run.
  */
 import process from "node:process";
+import { benchActors } from "./actors.ts";
 import { Children } from "./children.ts";
 import { benchLinks } from "./links.ts";
 import { benchNodes } from "./nodes.ts";
@@ -20,7 +21,12 @@ for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
   });
 }
 try {
-  const parts = { nodes: benchNodes, links: benchLinks, streams: benchStreams };
+  const parts = {
+    nodes: benchNodes,
+    links: benchLinks,
+    actors: benchActors,
+    streams: benchStreams,
+  };
   await parts[options.part](options, children);
 } catch (error) {
   // The end of the children is a consequence then, no failure.

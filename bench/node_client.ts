@@ -4,14 +4,15 @@
  */
 import process from "node:process";
 import type { Node, Pid } from "../mod.ts";
-import type { Pipe } from "../src/transport/contract.ts";
+import type { Connection, Pipe } from "../src/transport/contract.ts";
 import { benchNode, COUNTER_NAME, Echo, ECHO_NAME, endWithParent } from "./node_peer.ts";
 import type { PairFigures, Plan } from "./node_peer.ts";
 import { quantile } from "./quantile.ts";
-import { rawOptions, transportNamed } from "./raw_transport.ts";
+import { bulk, ECHO, openRaw, rawOptions, transportNamed } from "./raw_transport.ts";
 
 const PAYLOAD_BYTES = 64;
 const MESSAGE_BYTES = 100;
+const LARGE_BYTES = 2 ** 20;
 const IN_FLIGHT = 64;
 /** Looks at the clock are rarer than messages, or they would be measured, too. */
 const PER_LOOK = 64;
@@ -38,7 +39,8 @@ async function measure({ rounds, calls, rateMs, joins }: Plan): Promise<PairFigu
   const call = () => server.echo(new Uint8Array(PAYLOAD_BYTES));
 
   console.log("step echo and call, one at a time");
-  const pipe = await barePipe();
+  const bare = await dialBare();
+  const pipe = await openRaw(bare, ECHO);
   const echoes: number[][] = [];
   const answers: number[][] = [];
   for (let round = 0; round <= rounds; round++) {
@@ -54,6 +56,9 @@ async function measure({ rounds, calls, rateMs, joins }: Plan): Promise<PairFigu
   const callRates = await rates(rounds, (ms) => callRate(call, ms), rateMs);
   console.log("step messages, one way");
   const messageRates = await rates(rounds, (ms) => messageRate(client, counter, ms), rateMs);
+  console.log("step messages of 1 MiB");
+  const large = await rates(rounds, (ms) => messageRate(client, counter, ms, LARGE_BYTES), rateMs);
+  const bulkRates = await rates(rounds, (ms) => bulk(bare, 64 * 1024, 1, ms), rateMs);
 
   const medianOf = (each: number[][], q: number) => {
     return quantile(each.map((times) => quantile(times, q)), 0.5);
@@ -69,6 +74,8 @@ async function measure({ rounds, calls, rateMs, joins }: Plan): Promise<PairFigu
     callToEcho: quantile(ratios, 0.5),
     callsPerSecond: quantile(callRates, 0.5),
     messagesPerSecond: quantile(messageRates, 0.5),
+    largeMiBPerSecond: quantile(large, 0.5) * LARGE_BYTES / 2 ** 20,
+    bulkMiBPerSecond: quantile(bulkRates, 0.5) / 2 ** 20,
     joinMs: quantile(joinMs, 0.5),
   };
 }
@@ -79,11 +86,9 @@ async function find(node: Node, name: string): Promise<Pid> {
   return pid;
 }
 
-async function barePipe(): Promise<Pipe> {
+async function dialBare(): Promise<Connection> {
   const [transport] = await transportNamed("quic");
-  const options = { ...await rawOptions(), timeoutMs: 10_000 };
-  const connection = await transport.dial(bareAddress, options);
-  return await connection.openPipe("bidirectional");
+  return await transport.dial(bareAddress, { ...await rawOptions(), timeoutMs: 10_000 });
 }
 
 /** Microseconds of each of `count` echoes, one after the other. */
@@ -132,18 +137,24 @@ async function callRate(call: () => Promise<Uint8Array>, ms: number): Promise<nu
 }
 
 /** Messages a second until the receiver has had the last; waits whenever `send` says so. */
-async function messageRate(node: Node, counter: Pid, ms: number): Promise<number> {
+async function messageRate(
+  node: Node,
+  counter: Pid,
+  ms: number,
+  bytes = MESSAGE_BYTES,
+): Promise<number> {
   const counted = Promise.withResolvers<number>();
   const asker = node.spawn<number>(async (self) => counted.resolve(await self.receive() as number));
-  const message = new Uint8Array(MESSAGE_BYTES).fill(7);
+  const message = new Uint8Array(bytes).fill(7);
+  const perLook = bytes > 10_000 ? 1 : PER_LOOK;
   const start = performance.now();
   let sent = 0;
   while (performance.now() < start + ms) {
-    for (let i = 0; i < PER_LOOK; i++) {
+    for (let i = 0; i < perLook; i++) {
       const room = counter.send(message);
       if (room !== undefined) await room;
     }
-    sent += PER_LOOK;
+    sent += perLook;
   }
   await counter.send(asker);
   const received = await counted.promise;

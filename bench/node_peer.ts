@@ -29,6 +29,9 @@ export interface PairFigures {
   readonly callsPerSecond: number;
   /** Actor messages of 100 bytes a second, one way, until the last has been received. */
   readonly messagesPerSecond: number;
+  /** Messages of 1 MiB, one way, and what a bare pipe carries in writes of 64 KiB. */
+  readonly largeMiBPerSecond: number;
+  readonly bulkMiBPerSecond: number;
   /** From `createNode` to `joined`, milliseconds. */
   readonly joinMs: number;
 }

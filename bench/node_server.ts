@@ -1,21 +1,13 @@
 /**
  * The serving end of a pair: a node with an echo server and a process that counts, and beside it
- * bare QUIC that echoes. Prints the addresses of both.
+ * bare QUIC that echoes and counts. Prints the addresses of both.
  */
 import type { Pid } from "../mod.ts";
 import { benchNode, COUNTER_NAME, Echo, ECHO_NAME, endWithParent } from "./node_peer.ts";
-import { rawOptions, transportNamed } from "./raw_transport.ts";
+import { startRawServer } from "./raw_transport.ts";
 
 endWithParent();
-const [transport, anywhere] = await transportNamed("quic");
-const listener = await transport.listen(anywhere, {
-  ...await rawOptions(),
-  maxConnections: 10,
-  onConnection: (connection) => {
-    connection.onPipe = (pipe) => (pipe.onData = (chunk) => void pipe.write(chunk));
-  },
-});
-
+const bare = await startRawServer("quic");
 const node = await benchNode("server");
 await node.start(Echo, [], { register: ECHO_NAME });
 // Counts messages; a pid asks for their number and sets it to zero.
@@ -30,4 +22,4 @@ const counter = node.spawn<Uint8Array | Pid<number>>(async (self) => {
   }
 });
 await node.registry.register(COUNTER_NAME, counter);
-console.log(`ready ${node.addresses[0]} ${listener.address}`);
+console.log(`ready ${node.addresses[0]} ${bare}`);

@@ -11,17 +11,30 @@ const QUICK: Plan = { rounds: 1, calls: 50, rateMs: 50, joins: 1 };
 
 /** Measures every pair, and how soon a dead node is noticed; prints the figures. */
 export async function benchNodes(
-  { pairs, isQuick, json }: Options,
+  options: Options,
   children: Children,
 ): Promise<void> {
+  const { pairs, isQuick, json } = options;
+  const figures = await measureNodes(options, children);
+  const runtimes = [...new Set(pairs.flatMap(({ client, server }) => [client, server]))];
+  const down = await measureDown(runtimes, isQuick, children);
+  if (json) console.log(JSON.stringify({ pairs: Object.fromEntries(figures), down }, null, 2));
+  else {
+    printPairs(figures);
+    printDown(down);
+  }
+}
+
+/** Measures actors across every pair. */
+export async function measureNodes(
+  { pairs, isQuick }: Options,
+  children: Children,
+): Promise<Map<string, PairFigures>> {
   const figures = new Map<string, PairFigures>();
   for (const pair of pairs) {
     figures.set(pair.pair, await measurePair(pair, isQuick ? QUICK : THOROUGH, children));
   }
-  const runtimes = [...new Set(pairs.flatMap(({ client, server }) => [client, server]))];
-  const down = await measureDown(runtimes, isQuick, children);
-  if (json) console.log(JSON.stringify({ pairs: Object.fromEntries(figures), down }, null, 2));
-  else print(figures, down);
+  return figures;
 }
 
 async function measurePair(
@@ -43,7 +56,8 @@ async function measurePair(
   return JSON.parse(json) as PairFigures;
 }
 
-function print(pairs: ReadonlyMap<string, PairFigures>, down: readonly DownFigures[]): void {
+/** Prints what pairs of nodes do. */
+export function printPairs(pairs: ReadonlyMap<string, PairFigures>): void {
   console.log(table(
     [
       "client-server",
@@ -54,6 +68,8 @@ function print(pairs: ReadonlyMap<string, PairFigures>, down: readonly DownFigur
       "call/echo",
       "calls/s",
       "messages/s",
+      "1 MiB: MiB/s",
+      "of bulk",
       "join ms",
     ],
     [...pairs].map(([pair, figures]) => [
@@ -65,9 +81,14 @@ function print(pairs: ReadonlyMap<string, PairFigures>, down: readonly DownFigur
       figures.callToEcho.toFixed(2),
       whole(figures.callsPerSecond),
       whole(figures.messagesPerSecond),
+      whole(figures.largeMiBPerSecond),
+      (figures.largeMiBPerSecond / figures.bulkMiBPerSecond).toFixed(2),
       figures.joinMs.toFixed(1),
     ]),
   ));
+}
+
+function printDown(down: readonly DownFigures[]): void {
   console.log(table(
     ["killed", "nodeDown at", "after ms"],
     down.map(({ killed, survivor, afterMs }) => [killed, survivor, whole(afterMs)]),

@@ -12,6 +12,8 @@ its floor in the same run. The parts:
                time to join, and the time from the SIGKILL of a node to "nodeDown" at two others
   links        what authentication, framing and the table of links cost over the bare transport and
                over UDP: time and rate of connects, memory of a resting link, bulk, messages, echo
+  actors       processes inside one node beside the bare microtask queue, a million at rest, and what
+               they do across two nodes
   streams      what a tagged stream carries beside a bare pipe of the transport, and how soon one opens
 
   --pair A-B   measure this pair; may be given more than once
@@ -22,7 +24,7 @@ its floor in the same run. The parts:
   --help       this text
 `;
 
-const PARTS = ["nodes", "links", "streams"] as const;
+const PARTS = ["nodes", "links", "actors", "streams"] as const;
 const PAIRS = ["deno-deno", "bun-bun", "node-node", "deno-bun"];
 const FURTHER_PAIRS = ["node-bun"];
 

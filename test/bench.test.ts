@@ -38,6 +38,7 @@ describe("npm run bench", () => {
     };
     const pair = figures.pairs["node-node"] ?? {};
     assert.deepEqual(Object.keys(pair).toSorted(), [
+      "bulkMiBPerSecond",
       "callMedianUs",
       "callP99Us",
       "callToEcho",
@@ -45,6 +46,7 @@ describe("npm run bench", () => {
       "echoMedianUs",
       "echoP99Us",
       "joinMs",
+      "largeMiBPerSecond",
       "messagesPerSecond",
     ]);
     for (const [name, value] of Object.entries(pair)) assert.ok(value > 0, `${name} is ${value}`);
@@ -56,6 +58,26 @@ describe("npm run bench", () => {
     const pids = pidsIn(output);
     assert.equal(pids.length, 5);
     assertGone(pids);
+  });
+
+  test("measures actors inside one node and across two", { timeoutMs: 180_000, skip }, async () => {
+    const bench = startProgram("node", "bench/main.ts", ["actors", ...PAIR, "--json"]);
+    try {
+      assert.equal(await bench.exited, 0, bench.output.join("\n"));
+    } finally {
+      await bench.kill();
+    }
+    const { output } = bench;
+    const { local } = JSON.parse(output.slice(output.indexOf("{")).join("\n")) as {
+      local: Record<string, Record<string, number>>;
+    };
+    const figures = Object.entries(local["node"] ?? {});
+    assert.equal(figures.length, 8);
+    for (const [name, value] of figures) {
+      // Of a few processes, memory says nothing.
+      assert.ok(name.endsWith("Process") ? Number.isFinite(value) : value > 0, name);
+    }
+    assertGone(pidsIn(output));
   });
 
   test("measures links beside the bare transport", { timeoutMs: 180_000, skip }, async () => {
@@ -114,6 +136,9 @@ describe("npm run bench", () => {
     assert.match(bench.output.join("\n"), /node-perl is no pair of runtimes/);
     const part = startProgram("node", "bench/main.ts", ["speed"]);
     assert.equal(await part.exited, 2);
-    assert.match(part.output.join("\n"), /there is no part speed; there are nodes, links, streams/);
+    assert.match(
+      part.output.join("\n"),
+      /there is no part speed; there are nodes, links, actors, streams/,
+    );
   });
 });
