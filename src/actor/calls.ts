@@ -1,4 +1,5 @@
 /** Calls and casts of GenServers, local and remote: requests, replies, deadlines. */
+import type { Timer } from "../base/clock.ts";
 import type { EncodeError } from "../base/errors.ts";
 import { ProtocolError } from "../base/errors.ts";
 import type { PeerIdentity } from "../link/ports.ts";
@@ -26,9 +27,10 @@ import type { ActorSystem, SpawnOptions } from "./system.ts";
 const DEFAULT_TIMEOUT_MS = 5_000;
 
 interface Pending {
-  readonly node: NodeName;
-  readonly epoch: number;
-  readonly target: string;
+  /** Where its answer comes from. */
+  node: NodeName;
+  epoch: number;
+  readonly target: Pid | string;
   resolve(value: unknown): void;
   reject(error: unknown): void;
 }
@@ -87,7 +89,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
       call.reject(
         epoch === undefined
           ? new NodeDownError(peer, reason)
-          : new NoProcessError(call.target, "noproc"),
+          : new NoProcessError(String(call.target), "noproc"),
       );
     }
     if (epoch !== undefined) return;
@@ -117,16 +119,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     const reply = (status: number, value: unknown) => {
       if (!call.isCancelled && calls.delete(id)) sendReply(from, id, status, value);
     };
-    const call: Call = new Call(
-      method,
-      args,
-      (value) => reply(ReplyStatus.OK, value),
-      (error) => reply(ReplyStatus.THREW, error),
-      (reason) => {
-        const why = reason instanceof NodeDownError ? "noconnection" : reason;
-        reply(ReplyStatus.NO_PROCESS, why);
-      },
-    );
+    const call: Call = new ServedCall(method, args, reply);
     calls.set(id, call);
     deliver(target, call);
   };
@@ -161,7 +154,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     pending.delete(id);
     if (status === ReplyStatus.OK) call.resolve(value);
     else if (status === ReplyStatus.THREW) call.reject(new RemoteError(value));
-    else call.reject(new NoProcessError(call.target, value));
+    else call.reject(new NoProcessError(String(call.target), value));
   };
 
   const deliver = (target: Pid, message: Call | CastRequest) => {
@@ -174,71 +167,48 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     }
   };
 
-  const call = async (
+  const call = (
     target: Pid | string,
     method: string,
     args: unknown[],
     options: CallOptions,
   ): Promise<unknown> => {
-    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
-    signal?.throwIfAborted();
-    let pid: Pid;
-    if (target instanceof Pid) pid = target;
-    else {
-      const local = system.find(target);
-      const found = local?.pid ?? await resolveName(target);
-      if (found === undefined) throw new NoProcessError(target, "noproc");
-      pid = found;
-    }
-    return await new Promise((resolve, reject) => {
-      let giveUp: () => void = () => {};
-      const timer = deadlines.after(timeoutMs, () => {
-        giveUp();
-        settle(() => reject(new CallTimeoutError(String(target), method, timeoutMs)));
-      });
-      const aborted = () => {
-        giveUp();
-        settle(() => reject(signal?.reason));
-      };
-      const settle = (finish: () => void) => {
-        timer.cancel();
-        signal?.removeEventListener("abort", aborted);
-        finish();
-      };
-      signal?.addEventListener("abort", aborted, { once: true });
-      const request = {
-        resolve: (value: unknown) => settle(() => resolve(value)),
-        reject: (error: unknown) => settle(() => reject(error)),
-      };
-      try {
-        giveUp = pid.node === node
-          ? callHere(pid, method, args, request)
-          : callThere(pid, String(target), method, args, request);
-      } catch (error) {
-        request.reject(error);
-      }
+    if (options.signal?.aborted === true) return Promise.reject(options.signal.reason);
+    if (target instanceof Pid) return callPid(target, target, method, args, options);
+    const local = system.find(target);
+    if (local !== undefined) return callPid(target, local.pid, method, args, options);
+    return resolveName(target).then((pid) => {
+      if (pid === undefined) throw new NoProcessError(target, "noproc");
+      options.signal?.throwIfAborted();
+      return callPid(target, pid, method, args, options);
     });
   };
 
-  const callHere = (
+  const callPid = (
+    target: Pid | string,
     pid: Pid,
     method: string,
     args: unknown[],
-    { resolve, reject }: Pick<Pending, "resolve" | "reject">,
-  ) => {
-    const request = new Call(
-      method,
-      args,
-      resolve,
-      (error) => reject(new RemoteError(error)),
-      (reason) => {
-        reject(reason instanceof NodeDownError ? reason : new NoProcessError(String(pid), reason));
-      },
-    );
-    if (system.isLocal(pid)) deliver(pid, request);
-    else request.refuse("noproc");
-    return () => request.cancel();
-  };
+    { signal, timeoutMs = DEFAULT_TIMEOUT_MS }: CallOptions,
+  ): Promise<unknown> =>
+    new Promise((resolve, reject) => {
+      const own = new OwnCall(target, method, args, resolve, reject);
+      own.timer = deadlines.after(timeoutMs, () => {
+        own.giveUp(new CallTimeoutError(String(target), method, timeoutMs));
+      });
+      if (signal !== undefined) {
+        own.signal = signal;
+        own.onAbort = () => own.giveUp(signal.reason);
+        signal.addEventListener("abort", own.onAbort, { once: true });
+      }
+      try {
+        if (pid.node !== node) own.onCancel = callThere(pid, method, args, own);
+        else if (system.isLocal(pid)) deliver(pid, own);
+        else own.refuse("noproc");
+      } catch (error) {
+        own.reject(error);
+      }
+    });
 
   // A proxy passes calls on in the order in which they and other messages came.
   system.forward = (target, message) => {
@@ -253,8 +223,11 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     }
     const { method, args } = message;
     try {
-      message.onCancel = callThere(target, String(target), method, args, {
-        resolve: message.answer,
+      message.onCancel = callThere(target, method, args, {
+        target,
+        node: target.node,
+        epoch: target.epoch,
+        resolve: (value) => message.answer(value),
         reject(error) {
           if (error instanceof RemoteError) message.fail(error.cause);
           else message.refuse(error instanceof NoProcessError ? error.reason : error);
@@ -268,16 +241,12 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     if (message instanceof Call) message.refuse(reason);
   };
 
-  const callThere = (
-    pid: Pid,
-    target: string,
-    method: string,
-    args: unknown[],
-    { resolve, reject }: Pick<Pending, "resolve" | "reject">,
-  ) => {
+  const callThere = (pid: Pid, method: string, args: unknown[], call: Pending) => {
     const id = nextCall++;
     const payload = system.encode(args, pid.node, pid.epoch);
-    pending.set(id, { node: pid.node, epoch: pid.epoch, target, resolve, reject });
+    call.node = pid.node;
+    call.epoch = pid.epoch;
+    pending.set(id, call);
     const head = packNamed(method, pid.id, id);
     try {
       void port.send(pid.node, pid.epoch, pid.id, FrameType.CALL, head, payload);
@@ -367,37 +336,25 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
 
 const EMPTY = new Uint8Array(0);
 
-/** One call until it is answered, once. */
-class Call implements CallRequest {
+/** One call in the mailbox of a server, until it is answered, once. */
+abstract class Call implements CallRequest {
   readonly method: string;
   readonly args: unknown[];
   readonly from = undefined;
   isCancelled = false;
   /** Set where somebody else serves it. */
   onCancel: (() => void) | undefined;
-  readonly #answer: (value: unknown) => void;
-  readonly #fail: (error: unknown) => void;
-  readonly #refuse: (reason: ExitReason) => void;
-  #waitingIn: Set<Call> | undefined;
+  #waitingIn: Set<{ refuse(reason: ExitReason): void }> | undefined;
 
-  constructor(
-    method: string,
-    args: unknown[],
-    answer: (value: unknown) => void,
-    fail: (error: unknown) => void,
-    refuse: (reason: ExitReason) => void,
-  ) {
+  constructor(method: string, args: unknown[]) {
     this.method = method;
     this.args = args;
-    this.#answer = answer;
-    this.#fail = fail;
-    this.#refuse = refuse;
   }
 
   /** The process's requests, which it leaves when it is answered. */
   waitIn(requests: Set<{ refuse(reason: ExitReason): void }>): void {
-    this.#waitingIn = requests as Set<Call>;
-    this.#waitingIn.add(this);
+    this.#waitingIn = requests;
+    requests.add(this);
   }
 
   /** It does not wait there any more. */
@@ -413,19 +370,107 @@ class Call implements CallRequest {
     this.onCancel?.();
   }
 
-  readonly answer = (value: unknown): void => {
-    this.#waitingIn?.delete(this);
-    this.#answer(value);
-  };
+  answer(value: unknown): void {
+    this.leave();
+    this.answered(value);
+  }
 
-  readonly fail = (error: unknown): void => {
-    this.#waitingIn?.delete(this);
-    this.#fail(error);
-  };
+  fail(error: unknown): void {
+    this.leave();
+    this.failed(error);
+  }
 
   refuse(reason: ExitReason): void {
-    this.#waitingIn?.delete(this);
-    this.#refuse(reason);
+    this.leave();
+    this.refused(reason);
+  }
+
+  protected abstract answered(value: unknown): void;
+  protected abstract failed(error: unknown): void;
+  protected abstract refused(reason: ExitReason): void;
+}
+
+/** A call of a peer: its answer is sent. */
+class ServedCall extends Call {
+  readonly #reply: (status: number, value: unknown) => void;
+
+  constructor(method: string, args: unknown[], reply: (status: number, value: unknown) => void) {
+    super(method, args);
+    this.#reply = reply;
+  }
+
+  protected answered(value: unknown): void {
+    this.#reply(ReplyStatus.OK, value);
+  }
+
+  protected failed(error: unknown): void {
+    this.#reply(ReplyStatus.THREW, error);
+  }
+
+  protected refused(reason: ExitReason): void {
+    const why = reason instanceof NodeDownError ? "noconnection" : reason;
+    this.#reply(ReplyStatus.NO_PROCESS, why);
+  }
+}
+
+/** A call of a process of this node, to whichever node: its answer settles a promise. */
+class OwnCall extends Call implements Pending {
+  readonly #resolve: (value: unknown) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly target: Pid | string;
+  /** Where its answer comes from, once that is known. */
+  node: NodeName = "";
+  epoch = 0;
+  timer: Timer | undefined;
+  signal: AbortSignal | undefined;
+  onAbort: (() => void) | undefined;
+
+  constructor(
+    target: Pid | string,
+    method: string,
+    args: unknown[],
+    resolve: (value: unknown) => void,
+    reject: (error: unknown) => void,
+  ) {
+    super(method, args);
+    this.target = target;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  resolve(value: unknown): void {
+    this.#settle();
+    this.#resolve(value);
+  }
+
+  reject(error: unknown): void {
+    this.#settle();
+    this.#reject(error);
+  }
+
+  /** Its caller waits no longer. */
+  giveUp(error: unknown): void {
+    this.cancel();
+    this.reject(error);
+  }
+
+  protected answered(value: unknown): void {
+    this.resolve(value);
+  }
+
+  protected failed(error: unknown): void {
+    this.reject(new RemoteError(error));
+  }
+
+  protected refused(reason: ExitReason): void {
+    this.reject(
+      reason instanceof NodeDownError ? reason : new NoProcessError(String(this.target), reason),
+    );
+  }
+
+  #settle(): void {
+    this.timer?.cancel();
+    if (this.onAbort !== undefined) this.signal?.removeEventListener("abort", this.onAbort);
   }
 }
 

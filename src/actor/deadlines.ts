@@ -4,9 +4,25 @@ import type { Clock, Timer } from "../base/clock.ts";
 /** Timers of which most never fire. */
 export type Deadlines = Pick<Clock, "after">;
 
-interface Deadline extends Timer {
+/** One of a list in the order of expiry, which it leaves without a look at the others. */
+class Deadline implements Timer {
   readonly at: number;
   readonly fn: () => void;
+  before: Deadline | undefined;
+  behind: Deadline | undefined;
+
+  constructor(at: number, fn: () => void) {
+    this.at = at;
+    this.fn = fn;
+  }
+
+  cancel(): void {
+    const { before, behind } = this;
+    if (before === undefined) return;
+    before.behind = behind;
+    if (behind !== undefined) behind.before = before;
+    this.before = this.behind = undefined;
+  }
 }
 
 /**
@@ -15,22 +31,31 @@ interface Deadline extends Timer {
  * than the rest of the call's bookkeeping.
  */
 export function createDeadlines(clock: Clock, usualMs: number): Deadlines {
-  const waiting = new Set<Deadline>();
+  // Before the first and after the last.
+  const first = new Deadline(0, () => {});
+  const last = new Deadline(0, () => {});
+  first.behind = last;
+  last.before = first;
+  const next = () => (first.behind === last ? undefined : first.behind);
   const alarm = new Alarm(clock, () => {
     const now = clock.now();
-    for (const deadline of waiting) {
+    for (let deadline = next(); deadline !== undefined; deadline = next()) {
       if (deadline.at > now) return alarm.set(deadline.at);
-      waiting.delete(deadline);
+      deadline.cancel();
       deadline.fn();
     }
   });
   return {
     after(ms, fn) {
       if (ms !== usualMs) return clock.after(ms, fn);
-      const at = clock.now() + ms;
-      const deadline: Deadline = { at, fn, cancel: () => void waiting.delete(deadline) };
-      waiting.add(deadline);
-      if (waiting.size === 1) alarm.set(at);
+      const deadline = new Deadline(clock.now() + ms, fn);
+      const isFirst = first.behind === last;
+      const before = last.before as Deadline;
+      deadline.before = before;
+      deadline.behind = last;
+      before.behind = deadline;
+      last.before = deadline;
+      if (isFirst) alarm.set(deadline.at);
       return deadline;
     },
   };

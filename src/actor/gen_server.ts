@@ -217,12 +217,12 @@ function answerCall(
   try {
     const result: unknown = call(ctx, ...request.args);
     if (isDeferred(result)) {
-      result.promise.then(request.answer, request.fail);
+      answerLater(result, request);
       return undefined;
     }
     if (result instanceof Promise) {
       return result.then((value) => {
-        if (isDeferred(value)) value.promise.then(request.answer, request.fail);
+        if (isDeferred(value)) answerLater(value, request);
         else request.answer(value);
       }, (error) => {
         if (error instanceof ExitSignal) throw error;
@@ -235,6 +235,10 @@ function answerCall(
     request.fail(error);
   }
   return undefined;
+}
+
+function answerLater(deferred: Deferred<unknown>, request: CallRequest): void {
+  deferred.promise.then((value) => request.answer(value), (error) => request.fail(error));
 }
 
 // Own functions only: a peer chooses the name.

@@ -35,6 +35,11 @@ export class Mailbox implements Turn {
   readonly #messages = new Ring<unknown>();
   readonly #settings: MailboxSettings;
   #waiter: Waiter | undefined;
+  // A receive of whatever comes, as most are: no closures for it.
+  #resolve: ((value: unknown) => void) | undefined;
+  #reject: ((error: Error) => void) | undefined;
+  /** It wants the step of an iteration, not the message itself. */
+  #isStep = false;
   #closed: Error | undefined;
   /** Some messages wait for this process to have its turn. */
   #isInLine = false;
@@ -56,15 +61,19 @@ export class Mailbox implements Turn {
 
   /** Whether the process waits for a message, and none that it wants is there. */
   get isWaiting(): boolean {
-    return this.#waiter !== undefined && !this.#isInLine;
+    return this.#isReceiving && !this.#isInLine;
+  }
+
+  get #isReceiving(): boolean {
+    return this.#resolve !== undefined || this.#waiter !== undefined;
   }
 
   /** Delivers one message; nothing happens after `close`. */
   push(message: unknown): void {
     if (this.#closed !== undefined) return;
-    if (this.#waiter !== undefined && !this.#isInLine) {
+    if (this.#isReceiving && !this.#isInLine) {
       if (!this.#settings.budget.spend()) this.#standInLine();
-      else if (this.#waiter.offer(message)) return;
+      else if (this.#offer(message)) return;
     }
     this.#messages.push(message);
     if (this.#messages.length === this.#settings.highWaterMark) this.#settings.onHighWater(this);
@@ -75,6 +84,9 @@ export class Mailbox implements Turn {
     this.#closed = error;
     this.#messages.clear();
     this.#waiter?.fail(error);
+    const reject = this.#reject;
+    this.#resolve = this.#reject = undefined;
+    reject?.(error);
   }
 
   /** Removes the messages that `match` accepts. */
@@ -86,14 +98,52 @@ export class Mailbox implements Turn {
 
   /** The next message. @throws TimeoutError, ClosedError when the process has ended */
   next(options?: ReceiveOptions): Promise<unknown> {
-    if (this.#messages.length > 0 && this.#waiter === undefined) {
-      if (!this.#isInLine && this.#settings.budget.spend()) {
-        return Promise.resolve(this.#messages.shift());
-      }
-      // This turn has been used up: others first.
-      this.#standInLine();
+    if (this.#mayTake()) return Promise.resolve(this.#messages.shift());
+    if (options?.timeoutMs !== undefined) {
+      return this.#wait((message) => ({ value: message }), options);
     }
-    return this.#wait((message) => ({ value: message }), options);
+    return this.#waitForAny(false) as Promise<unknown>;
+  }
+
+  /** The next message as the step of an iteration. @throws ClosedError when the process has ended */
+  step(): Promise<IteratorResult<unknown>> {
+    if (this.#mayTake()) return Promise.resolve({ done: false, value: this.#messages.shift() });
+    return this.#waitForAny(true) as Promise<IteratorResult<unknown>>;
+  }
+
+  // Whether a message is there and this turn allows to take it.
+  #mayTake(): boolean {
+    if (this.#messages.length === 0 || this.#isReceiving) return false;
+    if (!this.#isInLine && this.#settings.budget.spend()) return true;
+    // This turn has been used up: others first.
+    this.#standInLine();
+    return false;
+  }
+
+  #waitForAny(isStep: boolean): Promise<unknown> {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      this.#isStep = isStep;
+    });
+  }
+
+  // Why nobody may wait now.
+  #refusal(): Error | undefined {
+    if (this.#closed !== undefined) return this.#closed;
+    if (!this.#isReceiving) return undefined;
+    return new ClosedError("the process waits in another receive already");
+  }
+
+  // Gives a message to the receive that waits; `false` when it does not want it.
+  #offer(message: unknown): boolean {
+    const resolve = this.#resolve;
+    if (resolve === undefined) return this.#waiter?.offer(message) ?? false;
+    this.#resolve = this.#reject = undefined;
+    resolve(this.#isStep ? { done: false, value: message } : message);
+    return true;
   }
 
   /**
@@ -102,7 +152,7 @@ export class Mailbox implements Turn {
    * @throws TimeoutError, ClosedError, and what `match` throws
    */
   take<T>(match: (message: unknown) => T | undefined, options?: ReceiveOptions): Promise<T> {
-    if (this.#waiter === undefined && !this.#isInLine) {
+    if (!this.#isReceiving && !this.#isInLine) {
       for (let i = 0; i < this.#messages.length; i++) {
         let result: T | undefined;
         try {
@@ -143,8 +193,8 @@ export class Mailbox implements Turn {
     return () => {
       if (this.#tracers?.delete(own) !== true || this.#tracers.size > 0) return;
       this.#tracers = undefined;
-      const { push, next, take } = Mailbox.prototype;
-      Object.assign(this, { push, next, take });
+      const { push, next, step, take } = Mailbox.prototype;
+      Object.assign(this, { push, next, step, take });
     };
   }
 
@@ -153,9 +203,16 @@ export class Mailbox implements Turn {
     const tell: Tracer = (type, message) => {
       for (const one of [...tracers]) one(type, message);
     };
+    // A receive that has begun already.
+    const resolve = this.#resolve;
+    if (resolve !== undefined) {
+      this.#resolve = (value) => {
+        resolve(value);
+        tell("taken", this.#isStep ? (value as IteratorResult<unknown>).value : value);
+      };
+    }
     const waiter = this.#waiter;
     if (waiter !== undefined) {
-      // A receive that has begun already.
       const { offer } = waiter;
       waiter.offer = (message) => {
         const isTaken = offer(message);
@@ -172,6 +229,7 @@ export class Mailbox implements Turn {
         tell("taken", message);
         return message;
       });
+    this.step = () => this.next().then((value) => ({ done: false, value }));
     this.take = <T>(match: (message: unknown) => T | undefined, options?: ReceiveOptions) => {
       let taken: unknown;
       const noting = (message: unknown) => {
@@ -194,23 +252,20 @@ export class Mailbox implements Turn {
 
   #offerAll(): boolean {
     for (let i = 0; i < this.#messages.length; i++) {
-      const waiter = this.#waiter;
-      if (waiter === undefined) return true;
-      if (!waiter.offer(this.#messages.at(i))) continue;
+      if (!this.#isReceiving) return true;
+      if (!this.#offer(this.#messages.at(i))) continue;
       this.#messages.removeAt(i);
       return true;
     }
-    return this.#waiter === undefined;
+    return !this.#isReceiving;
   }
 
   #wait<T>(
     accept: (message: unknown) => { value: T } | undefined,
     options: ReceiveOptions | undefined,
   ): Promise<T> {
-    if (this.#closed !== undefined) return Promise.reject(this.#closed);
-    if (this.#waiter !== undefined) {
-      return Promise.reject(new ClosedError("the process waits in another receive already"));
-    }
+    const refusal = this.#refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
     return new Promise((resolve, reject) => {
       let timer: Timer | undefined;
       const done = () => {

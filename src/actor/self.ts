@@ -44,8 +44,7 @@ export class ProcessSelf<Msg> implements Self<Msg> {
   get mailbox(): AsyncIterable<Msg | SystemMessage> {
     const { mailbox } = this.#process;
     const iterator: AsyncIterator<Msg | SystemMessage> = {
-      next: () =>
-        mailbox.next().then((value) => ({ done: false, value: value as Msg | SystemMessage })),
+      next: () => mailbox.step() as Promise<IteratorResult<Msg | SystemMessage>>,
     };
     return { [Symbol.asyncIterator]: () => iterator };
   }

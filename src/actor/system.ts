@@ -139,19 +139,28 @@ export class ActorSystem implements PidSender {
 
   /** Lets a process begin, in a later microtask; its end is this system's business. */
   run<Msg>(process: Process, behaviour: Behaviour<Msg>): void {
-    const self = new ProcessSelf<Msg>(this, process);
-    Promise.resolve().then(() => (process.isAlive ? behaviour(self) : undefined)).then(
-      () => this.terminate(process, "normal"),
-      (error) => {
-        if (error instanceof ExitSignal) return this.terminate(process, error.reason);
-        if (!process.isAlive) return;
-        this.options.logger.log("warn", `${process.pid} crashed: ${text(error)}`, {
-          pid: String(process.pid),
-          stack: (error as Error)?.stack,
-        });
-        this.terminate(process, error);
-      },
-    );
+    queueMicrotask(() => {
+      if (!process.isAlive) return;
+      try {
+        const end = behaviour(new ProcessSelf<Msg>(this, process));
+        Promise.resolve(end).then(
+          () => this.terminate(process, "normal"),
+          (error) => this.#failed(process, error),
+        );
+      } catch (error) {
+        this.#failed(process, error);
+      }
+    });
+  }
+
+  #failed(process: Process, error: unknown): void {
+    if (error instanceof ExitSignal) return this.terminate(process, error.reason);
+    if (!process.isAlive) return;
+    this.options.logger.log("warn", `${process.pid} crashed: ${text(error)}`, {
+      pid: String(process.pid),
+      stack: (error as Error)?.stack,
+    });
+    this.terminate(process, error);
   }
 
   /** The live process behind a pid or a local name. */

@@ -3,7 +3,8 @@
  * `Array.prototype.shift` moves everything.
  */
 export class Ring<T> {
-  #items: (T | undefined)[] = new Array(16);
+  // None until something is put in: most mailboxes of a large system are empty.
+  #items: (T | undefined)[] = NO_ITEMS;
   #head = 0;
   #length = 0;
 
@@ -51,15 +52,17 @@ export class Ring<T> {
 
   /** Drops everything. */
   clear(): void {
-    this.#items = new Array(16);
+    this.#items = NO_ITEMS;
     this.#head = 0;
     this.#length = 0;
   }
 
   #grow(): void {
-    const bigger: (T | undefined)[] = new Array(this.#items.length * 2);
+    const bigger: (T | undefined)[] = new Array(Math.max(16, this.#items.length * 2));
     for (let i = 0; i < this.#length; i++) bigger[i] = this.at(i);
     this.#items = bigger;
     this.#head = 0;
   }
 }
+
+const NO_ITEMS: never[] = [];
