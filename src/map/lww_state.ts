@@ -254,8 +254,12 @@ export class LwwState {
 
   /** A row is gone: its writer took it back. */
   remove({ origin, key }: Pick<StoredRow, "origin" | "key">): LwwEffect[] {
+    const effects: LwwEffect[] = [];
+    const held = this.#keys.get(key)?.get(origin);
+    // Our next write tells those who do not know yet that it is gone.
+    if (held !== undefined) this.#note({ key, origin, seq: held.seq }, effects);
     this.#take(key, origin);
-    return this.#evaluate(key, origin === this.#port.origin);
+    return effects.concat(this.#evaluate(key, origin === this.#port.origin));
   }
 
   /** A row's node was declared down, or that was taken back. */
