@@ -6,6 +6,11 @@ const SMALLEST = 512;
 const LARGEST = 64 * 1024;
 /** Frames from here on get a buffer of their own where that is asked for. */
 const ALONE_BYTES = 16 * 1024;
+/**
+ * Room for the head of such a frame. Copying to an address that lies up to 15 bytes behind that of the
+ * source, modulo 4,096, takes Bun sixteen times as long, and whole buffers begin at a page.
+ */
+const LEAD_BYTES = 64;
 /** Small writes of all pipes are cut from buffers of this size: one of its own costs a microsecond. */
 const SLAB_BYTES = 16 * 1024;
 
@@ -55,14 +60,14 @@ export class FrameWriter {
   /** Appends one frame; a large one gets a buffer that it fills. Copies `payload`. */
   writeAlone(type: number, payload: Uint8Array): void {
     if (payload.length < ALONE_BYTES) return this.write(type, EMPTY, payload);
-    const total = varintLength(1 + payload.length) + 1 + payload.length;
-    const buffer = new Uint8Array(total);
-    const offset = writeVarint(buffer, 0, 1 + payload.length);
-    buffer[offset] = type;
-    buffer.set(payload, offset + 1);
+    const head = varintLength(1 + payload.length) + 1;
+    const buffer = new Uint8Array(LEAD_BYTES + payload.length);
+    const start = LEAD_BYTES - head;
+    buffer[writeVarint(buffer, start, 1 + payload.length)] = type;
+    buffer.set(payload, LEAD_BYTES);
     this.#retire();
-    this.#full.push(buffer);
-    this.#bytes += total;
+    this.#full.push(buffer.subarray(start));
+    this.#bytes += head + payload.length;
   }
 
   /** Takes the buffers out, in order. */

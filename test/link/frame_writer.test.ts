@@ -48,3 +48,18 @@ test("taking nothing gives nothing", () => {
   assert.equal(writer.take().length, 1);
   assert.deepEqual(writer.take(), []);
 });
+
+test("a large frame in a buffer of its own is read back whole, between small ones", () => {
+  const writer = new FrameWriter();
+  const payload = new Uint8Array(65_536).map((_, i) => i % 251);
+  writer.writeAlone(0x05, payload.subarray(0, 100));
+  writer.writeAlone(0x05, payload);
+  writer.write(0x40, Uint8Array.of(1), Uint8Array.of(2));
+  assert.equal(writer.bytes, frameBytes(100) + frameBytes(65_536) + frameBytes(2));
+  const reader = new FrameReader(65_537);
+  const bodies: Uint8Array[] = [];
+  for (const buffer of writer.take()) reader.push(buffer);
+  while (reader.next()) bodies.push(reader.body);
+  assert.deepEqual(bodies, [payload.subarray(0, 100), payload, Uint8Array.of(1, 2)]);
+  assert.equal(writer.bytes, 0);
+});
