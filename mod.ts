@@ -50,7 +50,7 @@ export type { ChildStatus, Intensity, Restart, Strategy } from "./src/actor/supe
 export type { ChildInfo, Supervisor } from "./src/actor/supervisor.ts";
 export { child } from "./src/actor/supervisor_spec.ts";
 export type { ChildSpec, ChildStart, SupervisorSpec } from "./src/actor/supervisor_spec.ts";
-export { Down, Exit, NodeDown } from "./src/actor/messages.ts";
+export { Down, Exit, NodeDown, Timeout } from "./src/actor/messages.ts";
 export type { ExitReason, SystemMessage } from "./src/actor/messages.ts";
 export type { ReceiveOptions } from "./src/actor/mailbox.ts";
 export type { Behaviour, Self } from "./src/actor/process.ts";

@@ -1,9 +1,9 @@
-import { ConfigError } from "../base/errors.ts";
+import { ConfigError, TimeoutError } from "../base/errors.ts";
 import type { Pid } from "../wire/pid.ts";
 import { ExitSignal } from "./process.ts";
 import type { Self } from "./process.ts";
-import { Exit } from "./messages.ts";
-import type { ExitReason, SystemMessage } from "./messages.ts";
+import { Exit, Timeout } from "./messages.ts";
+import type { ExitReason } from "./messages.ts";
 import { isName } from "./signals.ts";
 
 /** A reply that is given later: return it from a call, resolve it when ready. */
@@ -18,6 +18,8 @@ export interface Deferred<T> {
 /** What `init` gets as its first argument: there is no state yet. */
 export interface InitContext {
   readonly self: Self<unknown>;
+  /** `info` gets a `Timeout` when no message comes within `ms`; any message ends the wait. */
+  timeoutAfter(ms: number): void;
 }
 
 /** What a server's functions get as their first argument. */
@@ -29,6 +31,8 @@ export interface ServerContext<State> {
   readonly from: Pid | undefined;
   /** Ends the server after this function has returned. */
   stop(reason?: ExitReason): void;
+  /** `info` gets a `Timeout` when no message comes within `ms`; any message ends the wait. */
+  timeoutAfter(ms: number): void;
   /** A reply for later: others are served meanwhile. */
   defer<T>(): Deferred<T>;
 }
@@ -155,6 +159,7 @@ export async function serve(
 ): Promise<void> {
   let stopped: { reason: ExitReason } | undefined;
   let from: Pid | undefined;
+  let idleMs: number | undefined;
   const ctx: ServerContext<unknown> = {
     state: undefined,
     self,
@@ -162,6 +167,7 @@ export async function serve(
       return from;
     },
     stop: (reason = "normal") => void (stopped ??= { reason }),
+    timeoutAfter: (ms) => void (idleMs = ms),
     defer: makeDeferred,
   };
   try {
@@ -178,7 +184,10 @@ export async function serve(
   };
   try {
     while (stopped === undefined) {
-      const message: unknown = await self.receive() as SystemMessage;
+      const message: unknown = idleMs === undefined
+        ? await self.receive()
+        : await receiveWithin(self, idleMs);
+      idleMs = undefined;
       if (isCall(message)) {
         from = message.from;
         const done = answerCall(definition, ctx, message);
@@ -201,6 +210,15 @@ export async function serve(
     throw error;
   }
   throw new ExitSignal(await finish(stopped.reason));
+}
+
+async function receiveWithin(self: Self<unknown>, timeoutMs: number): Promise<unknown> {
+  try {
+    return await self.receive({ timeoutMs });
+  } catch (error) {
+    if (error instanceof TimeoutError) return new Timeout(timeoutMs);
+    throw error;
+  }
 }
 
 function answerCall(

@@ -39,5 +39,14 @@ export class NodeDown {
   }
 }
 
+/** Nothing came to a server within the time that it gave to `timeoutAfter`. */
+export class Timeout {
+  /** The time, milliseconds. */
+  readonly ms: number;
+  constructor(ms: number) {
+    this.ms = ms;
+  }
+}
+
 /** What the library itself puts into mailboxes. */
 export type SystemMessage = Down | Exit | NodeDown;

@@ -10,6 +10,7 @@ import {
 import { defineServer } from "../../src/actor/gen_server.ts";
 import { concat } from "../../src/base/bytes.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
+import { Timeout } from "../../src/actor/messages.ts";
 import { child } from "../../src/actor/supervisor_spec.ts";
 import type { Pid } from "../../src/wire/pid.ts";
 import { afterEach, test, waitFor } from "../harness.ts";
@@ -193,6 +194,28 @@ test("terminate is called before the end, but not for who is killed or does not 
   }
   const reasons = told.map((reason) => reason instanceof RangeError ? "on purpose" : reason);
   assert.deepEqual(reasons, ["enough", "on purpose", "shutdown", "enough", "on purpose"]);
+});
+
+test("a server that nobody talks to is told so, unless a message comes first", async () => {
+  const { calls } = actorNetwork().node("a@x");
+  const told: string[] = [];
+  const Idle = defineServer({
+    init: (ctx) => ctx.timeoutAfter(10),
+    calls: {
+      wait: (ctx, ms: number) => ctx.timeoutAfter(ms),
+      nothing: () => void told.push("nothing"),
+    },
+    info: (_ctx, message) => {
+      if (message instanceof Timeout) told.push(`silence for ${message.ms} ms`);
+    },
+  });
+  const idle = calls.client(Idle, await calls.start(Idle, []));
+  await waitFor(() => told.length === 1, { what: "the first silence" });
+  await idle.wait(30);
+  await idle.nothing();
+  await idle.wait(20);
+  await waitFor(() => told.length === 3, { what: "the second silence" });
+  assert.deepEqual(told, ["silence for 10 ms", "nothing", "silence for 20 ms"]);
 });
 
 test("a server stops with its reason after it has answered", async () => {

@@ -41,7 +41,13 @@ describe("on one node", () => {
     if (rule.needs !== undefined) continue;
     test(title(rule), async () => {
       await using node = await createNode({ name: "a@here", listen: [], transports: [] });
-      await play(rule, { here: node, there: node, cut: undefined, reborn: undefined });
+      await play(rule, {
+        here: node,
+        there: node,
+        cut: undefined,
+        migrate: undefined,
+        reborn: undefined,
+      });
     });
   }
 });
@@ -68,6 +74,7 @@ describe("between two nodes", () => {
         here,
         there,
         cut: () => here.links.disconnect(there.name),
+        migrate: () => here.links.migrate(there.name),
         async reborn() {
           await there.close();
           earlier.push(there);
@@ -91,6 +98,7 @@ describe("in a simulation", () => {
         here,
         there,
         cut: () => Promise.resolve(sim.partition([here], [there])),
+        migrate: () => here.links.migrate(there.name),
         reborn: async () => {
           const next = await sim.restart(there);
           return next;

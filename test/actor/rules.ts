@@ -15,6 +15,8 @@ export interface Stage {
   readonly there: Node;
   /** Breaks the connection between the two. Nothing on one node. */
   readonly cut: (() => Promise<void>) | undefined;
+  /** Moves the connection between the two to a new one. */
+  readonly migrate: (() => Promise<void>) | undefined;
   /** Gives the node of the other one a new life. */
   readonly reborn: (() => Promise<Node>) | undefined;
 }
@@ -24,7 +26,7 @@ export interface Rule {
   readonly when: string;
   readonly then: string;
   /** Needs two nodes. */
-  readonly needs?: "cut" | "reborn";
+  readonly needs?: "cut" | "migrate" | "reborn";
   play(self: Self<unknown>, stage: Stage, other: Other): Promise<void>;
 }
 
@@ -438,6 +440,27 @@ export const RULES: readonly Rule[] = [
       const exits = other.got.filter((got): got is Exit => got instanceof Exit);
       assert.deepEqual(exits.map(({ reason }) => reason), ["noconnection"]);
       await silence(self);
+    },
+  },
+  {
+    when: "the connection is handed over to another",
+    then: "monitors and links stay as they are",
+    needs: "migrate",
+    async play(self, stage, other) {
+      self.trapExit = true;
+      const pid = other.spawn({ trap: true });
+      self.monitor(pid);
+      self.link(pid);
+      await settled(self, stage, pid);
+      for (let i = 0; i < 3; i++) {
+        await stage.migrate?.();
+        await settled(self, stage, pid);
+      }
+      assert.ok(!other.got.some((got) => got instanceof Exit));
+      await silence(self);
+      void stage.here.send(pid, { exit: "boom" });
+      const told = [await self.receive(IN_TIME), await self.receive(IN_TIME)];
+      assert.deepEqual(told.map((got) => (got as Down | Exit).reason), ["boom", "boom"]);
     },
   },
   {
