@@ -384,9 +384,11 @@ export class MapWorld {
     if (type === "put") {
       const id = this.#byRow.get(rowName(row.origin, row.key, row.value));
       assert.ok(id !== undefined, `${node.name} has a row that nobody wrote`);
+      const effects = node.map.put(row, this.wall(node));
       node.known.add(id);
-      this.#learnPast(node, id);
-      return this.#act(node, node.map.put(row, this.wall(node)));
+      // From the future it replaces nothing yet.
+      if (effects.every((effect) => effect.type !== "hidden")) this.#learnPast(node, id);
+      return this.#act(node, effects);
     }
     assert.equal(type, "removed");
     this.#act(node, node.map.remove(row));

@@ -1,0 +1,194 @@
+import assert from "node:assert/strict";
+import { utf8 } from "../../src/base/bytes.ts";
+import type { Bytes } from "../../src/base/bytes.ts";
+import { BarrelError } from "../../src/base/errors.ts";
+import { decodeEntry, encodeEntry, MAX_MAP_VALUE_BYTES, MAX_OVER } from "../../src/map/entry.ts";
+import { LwwState } from "../../src/map/lww_state.ts";
+import type { LwwEffect } from "../../src/map/lww_state.ts";
+import { MAX_VALUE_BYTES } from "../../src/replica/limits.ts";
+import { describe, test } from "../harness.ts";
+import { MapWorld } from "./world.ts";
+import type { Node } from "./world.ts";
+
+const OWN = "o".repeat(16);
+const originOf = (i: number) => String.fromCharCode(i & 0xff, i >> 8).padEnd(16, "x");
+
+/** A state beside a store that the test plays. */
+function alone(known: Record<string, number> = {}) {
+  const own = new Map<string, number>();
+  const state = new LwwState({
+    origin: OWN,
+    dotOf: (key) => own.get(key),
+    knownUpTo: (origin) => known[origin] ?? 0,
+    judge: (_, value) => value[0] === 33 ? "no exclamation marks" : undefined,
+  }, 5_000);
+  state.loaded();
+  const put = (origin: string, seq: number, text: string, wallMs: number, over = new Map()) =>
+    state.put({
+      origin,
+      seq,
+      key: "k",
+      value: encodeEntry({
+        type: "put",
+        over,
+        stamp: { wallMs, counter: 0 },
+        value: utf8(text),
+      }),
+    }, 1_000_000);
+  return { state, own, known, put };
+}
+
+const text = (value: Bytes | undefined) => value && new TextDecoder().decode(value);
+const types = (effects: readonly LwwEffect[]) => effects.map(({ type }) => type);
+
+describe("a map's state", () => {
+  test("shows the greatest stamp of rows that did not know each other, then the greatest origin", () => {
+    const { state, put } = alone();
+    put("a".repeat(16), 1, "early", 5);
+    put("b".repeat(16), 1, "late", 9);
+    put("c".repeat(16), 1, "middle", 7);
+    assert.equal(text(state.get("k")), "late");
+    put("d".repeat(16), 1, "tie", 9);
+    assert.equal(text(state.get("k")), "tie");
+  });
+
+  test("shows a row that replaces another whatever their stamps say", () => {
+    const { state, put } = alone();
+    put("a".repeat(16), 4, "fast clock", 900);
+    put("b".repeat(16), 1, "knew it", 5, new Map([["a".repeat(16), 4]]));
+    assert.equal(text(state.get("k")), "knew it");
+  });
+
+  test("hides a row from the future, says so, and shows it when our clock gets there", () => {
+    const { state, put } = alone();
+    put("a".repeat(16), 1, "now", 1_000_000);
+    const effects = put("b".repeat(16), 1, "tomorrow", 1_005_001, new Map([["a".repeat(16), 1]]));
+    assert.deepEqual(effects, [{ type: "hidden", key: "k", reason: "future" }]);
+    assert.equal(text(state.get("k")), "now", "nor does it replace anything yet");
+    assert.equal(state.wakeAt(), 1_000_001);
+    assert.deepEqual(state.tick(1_000_000), []);
+    assert.ok(types(state.tick(1_000_001)).includes("shown"));
+    assert.equal(text(state.get("k")), "tomorrow");
+    assert.equal(state.wakeAt(), Infinity);
+  });
+
+  test("a write of ours replaces what it hides, too", () => {
+    const { state, own, put } = alone();
+    put("b".repeat(16), 3, "tomorrow", 9_000_000);
+    const row = state.set("k", utf8("today"), { wallMs: 1_000_000, counter: 1 });
+    own.set("k", 1);
+    state.put({ origin: OWN, seq: 1, key: "k", value: row }, 1_000_000);
+    state.tick(9_000_000);
+    assert.equal(text(state.get("k")), "today");
+  });
+
+  test("a value that is refused counts for nothing, and comes to light when asked again", () => {
+    const { state, put } = alone();
+    put("a".repeat(16), 1, "good", 1);
+    assert.deepEqual(types(put("b".repeat(16), 1, "!", 2, new Map([["a".repeat(16), 1]]))), [
+      "hidden",
+    ]);
+    assert.equal(text(state.get("k")), "good");
+  });
+
+  test("an unreadable row is held and not shown", () => {
+    const { state } = alone();
+    const effects = state.put({ origin: OWN, seq: 1, key: "k", value: utf8("\u0007") }, 0);
+    assert.deepEqual(effects, [{ type: "hidden", key: "k", reason: "unreadable" }]);
+    assert.equal(state.size, 0);
+  });
+
+  test("a row whose node is down is away, and back as it was when that was wrong", () => {
+    const { state, put } = alone();
+    put("a".repeat(16), 1, "v", 1);
+    const row = { origin: "a".repeat(16), key: "k" };
+    assert.deepEqual(types(state.setAway(row, true)), ["shown"]);
+    assert.equal(state.get("k"), undefined);
+    state.setAway(row, false);
+    assert.equal(text(state.get("k")), "v");
+  });
+
+  test("a deletion waits for its writers and is dropped once they have taken their rows back", () => {
+    const { state, own, known, put } = alone();
+    const a = "a".repeat(16);
+    put(a, 1, "v", 1);
+    known[a] = 1;
+    const row = state.delete("k") as Bytes;
+    own.set("k", 1);
+    assert.deepEqual(
+      types(state.put({ origin: OWN, seq: 1, key: "k", value: row }, 0)),
+      ["replaced", "shown"],
+    );
+    assert.ok(state.isWaiting);
+    known[a] = 2;
+    assert.deepEqual(types(state.remove({ origin: a, key: "k" })), ["drop"]);
+    own.delete("k");
+    state.remove({ origin: OWN, key: "k" });
+    assert.equal(state.heldKeys, 0);
+    // An old word of that writer, from somebody who is behind.
+    known[a] = 0;
+    put(a, 1, "v", 1);
+    assert.equal(state.get("k"), undefined);
+  });
+
+  test("more writers than a row can name: a write leaves some out, a deletion says so", () => {
+    const { state, put } = alone();
+    for (let i = 0; i < MAX_OVER + 5; i++) put(originOf(i), 1, `v${i}`, i);
+    const entry = decodeEntry(state.set("k", utf8("v"), { wallMs: 9_999, counter: 0 }));
+    assert.equal(entry?.over.size, MAX_OVER);
+    assert.throws(
+      () => state.delete("k"),
+      (error) => error instanceof BarrelError && error.code === "map_limit",
+    );
+  });
+
+  test("the largest entry fits a row of a store", () => {
+    const over = new Map(
+      Array.from({ length: MAX_OVER }, (_, i) => [originOf(i), Number.MAX_SAFE_INTEGER]),
+    );
+    const stamp = { wallMs: 2 ** 48 - 1, counter: 2 ** 16 - 1 };
+    const value = new Uint8Array(MAX_MAP_VALUE_BYTES);
+    const row = encodeEntry({ type: "put", over, stamp, value });
+    assert.ok(row.length <= MAX_VALUE_BYTES, `${row.length} bytes`);
+    assert.deepEqual(decodeEntry(row), { type: "put", over, stamp, value });
+  });
+
+  test("bytes that are no entry are none", () => {
+    const whole = encodeEntry({
+      type: "put",
+      over: new Map([[originOf(1), 5]]),
+      stamp: { wallMs: 1, counter: 0 },
+      value: utf8("v"),
+    });
+    for (let length = 0; length < whole.length - 1; length++) {
+      assert.equal(decodeEntry(whole.slice(0, length)), undefined);
+    }
+    assert.equal(decodeEntry(Uint8Array.of(2, 0)), undefined);
+    assert.equal(decodeEntry(Uint8Array.of(1, 0, 9)), undefined, "bytes behind the end");
+    assert.equal(decodeEntry(Uint8Array.of(1, 255, 127)), undefined, "too many origins");
+  });
+});
+
+describe("a map on replicas", () => {
+  test("a clock an hour ahead moves no honest clock, and its writes lose to the next", () => {
+    const world = new MapWorld(4, { loss: 0, duplication: 0, maxDelayMs: 1 });
+    const fast = world.addNode(false, 3_600_000);
+    const [a, b] = [world.addNode(false), world.addNode(false)] as [Node, Node];
+    for (const one of world.nodes) for (const other of world.nodes) world.link(one, other);
+    world.set(a, "k");
+    world.run(100);
+    world.set(fast, "k");
+    world.set(fast, "only");
+    world.run(100);
+    assert.equal(a.shown.get("k"), 0);
+    assert.equal(a.shown.has("only"), false);
+    world.set(b, "k");
+    world.run(100);
+    assert.ok(world.nodes.every((node) => node.shown.get("k") === 3));
+    assert.ok(b.hlc.now().wallMs - world.wall(b) <= 0);
+    world.run(3_600_000);
+    world.sweep(a);
+    assert.equal(a.shown.get("only"), 2);
+    assert.equal(a.shown.get("k"), 3);
+  });
+});

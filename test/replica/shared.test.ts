@@ -1,0 +1,168 @@
+import assert from "node:assert/strict";
+import { utf8 } from "../../src/base/bytes.ts";
+import type { Bytes } from "../../src/base/bytes.ts";
+import { seededRandom } from "../../src/base/random.ts";
+import { headMessage, originIn } from "../../src/replica/head.ts";
+import { MAX_RELAYED_STORES, MAX_STORES } from "../../src/replica/limits.ts";
+import { encodeDelta } from "../../src/replica/messages.ts";
+import { Replica } from "../../src/replica/replica.ts";
+import type { ReplicaEffect } from "../../src/replica/replica.ts";
+import { readSaved, savedLife, savedMove } from "../../src/replica/saved_rows.ts";
+import { SetHash } from "../../src/replica/set_hash.ts";
+import { describe, test } from "../harness.ts";
+import { sha256, signAs } from "./world.ts";
+
+const KEY = sha256(utf8("author"));
+
+function replicaOf(name = "a", epoch = 1): Replica {
+  return new Replica({
+    self: `${name}@test`,
+    publicKey: sha256(utf8(name)),
+    epoch,
+    random: seededRandom(1),
+    sha256,
+    intervalMs: 10_000,
+  }, 0);
+}
+
+function delta(store: string, epoch = 1) {
+  const put = { seq: 1, key: "k", value: utf8("v") };
+  const sum = new SetHash(sha256);
+  sum.add(put.seq, put.key, put.value);
+  const body = { author: KEY, epoch, seq: 1, hash: sum.digest() };
+  const head = { ...body, signature: signAs(KEY, headMessage(store, body)) };
+  return { head, from: 0, earlier: { type: "removed", dots: [] }, puts: [put] } as const;
+}
+
+function broadcast(store: string, epoch?: number): Bytes {
+  return encodeDelta(store, delta(store, epoch))[0] as Bytes;
+}
+
+/** Feeds a broadcast and says that its signature is good. */
+function take(replica: Replica, body: Bytes): ReplicaEffect[] {
+  const effects = replica.handle({ type: "broadcast", body }, 0);
+  return effects.concat(
+    effects.flatMap((effect) =>
+      effect.type === "verify"
+        ? replica.handle({ type: "verified", id: effect.id, isGood: true }, 0)
+        : []
+    ),
+  );
+}
+
+const validate = () => undefined;
+const types = (effects: readonly ReplicaEffect[]) => effects.map(({ type }) => type);
+
+describe("shared stores", () => {
+  test("are held for others by a node that did not open them, and told once it does", () => {
+    const replica = replicaOf();
+    take(replica, broadcast("kept/map/x"));
+    assert.equal(replica.store("kept/map/x")?.rowsOf("k").length, 1);
+    const effects = replica.handle({ type: "createStore", name: "kept/map/x", validate }, 0);
+    assert.deepEqual(effects.filter(({ type }) => type === "change").length, 1);
+    assert.equal(replica.store("kept/map/x")?.rowsOf("k").length, 1);
+    assert.equal(take(replica, broadcast("own store")).length, 0, "others are not");
+  });
+
+  test("that nobody here opened are bounded, and take no place from those that are", () => {
+    const replica = replicaOf();
+    const refused: string[] = [];
+    for (let i = 0; i < MAX_RELAYED_STORES + 5; i++) {
+      for (const effect of take(replica, broadcast(`kept/map/${i}`))) {
+        if (effect.type === "refused") refused.push(effect.reason);
+      }
+    }
+    assert.deepEqual(refused, new Array(5).fill("too_many_relayed_stores"));
+    for (let i = 0; i < MAX_STORES - MAX_RELAYED_STORES; i++) {
+      replica.handle({ type: "createStore", name: `own ${i}`, validate }, 0);
+    }
+    assert.throws(() => replica.handle({ type: "createStore", name: "more", validate }, 0));
+  });
+
+  test("keep what each life of a node wrote, side by side", () => {
+    const replica = replicaOf();
+    replica.handle({ type: "createStore", name: "kept/map/x", validate }, 0);
+    take(replica, broadcast("kept/map/x", 1));
+    take(replica, broadcast("kept/map/x", 2));
+    assert.equal(replica.store("kept/map/x")?.rowsOf("k").length, 2);
+    replica.handle({ type: "life", what: "retire", publicKey: KEY, epoch: 2 }, 0);
+    assert.equal(replica.store("kept/map/x")?.rowsOf("k").length, 2, "the dead leave them behind");
+  });
+
+  test("that go with their node hide a life that is over, also one they hear of later", () => {
+    const replica = replicaOf();
+    replica.handle({ type: "createStore", name: "live/map/x", validate }, 0);
+    take(replica, broadcast("live/map/x", 1));
+    replica.handle({ type: "life", what: "retire", publicKey: KEY, epoch: 2 }, 0);
+    assert.equal(replica.store("live/map/x")?.rowsOf("k").length, 0);
+    take(replica, broadcast("live/map/x", 2));
+    assert.equal(replica.store("live/map/x")?.rowsOf("k").length, 0);
+    take(replica, broadcast("live/map/other", 2));
+    assert.equal(
+      replica.store("live/map/other")?.rowsOf("k").length,
+      0,
+      "in a store of later, too",
+    );
+    take(replica, broadcast("live/map/x", 3));
+    assert.equal(replica.store("live/map/x")?.rowsOf("k").length, 1);
+    replica.handle({ type: "life", what: "restore", publicKey: KEY, epoch: 2 }, 0);
+    assert.equal(replica.store("live/map/x")?.rowsOf("k").length, 2);
+  });
+
+  test("publish nothing before the disk has it, and take it back when the disk refuses", () => {
+    const replica = replicaOf();
+    const store = "kept/map/x";
+    const saved = readSaved([]);
+    replica.handle({ type: "createStore", name: store, validate, saved }, 0);
+    replica.handle({ type: "neighbourUp", peer: "b@test" }, 0);
+    const write = (text: string) => {
+      replica.handle({ type: "put", store, key: "k", value: utf8(text) }, 0);
+      replica.handle({ type: "turnEnded" }, 0);
+      const effects = replica.handle({ type: "signed", store, signature: new Uint8Array(64) }, 0);
+      assert.deepEqual(types(effects), ["save"]);
+      const [save] = effects as [ReplicaEffect & { type: "save" }];
+      return save.id as number;
+    };
+    const first = write("one");
+    assert.deepEqual(types(replica.handle({ type: "saved", store, id: first, isSaved: true }, 0)), [
+      "publish",
+    ]);
+    const second = write("two");
+    const effects = replica.handle({ type: "saved", store, id: second, isSaved: false }, 0);
+    assert.deepEqual(types(effects), ["change"]);
+    assert.deepEqual(replica.store(store)?.rowsOf("k")[0]?.value, utf8("one"));
+    assert.deepEqual(replica.handle({ type: "saved", store, id: second, isSaved: true }, 0), []);
+  });
+
+  test("skip what a damaged table says, and take up the rest", () => {
+    const store = "kept/map/x";
+    const good = delta(store);
+    const origin = originIn(store, KEY, 1, sha256);
+    const entries = savedMove(store, origin, good.head, { gone: [], added: good.puts })
+      .map(({ key, value }) => [key, value as Bytes] as const)
+      .sort(([a], [b]) => a < b ? -1 : 1);
+    const open = (saved: readonly (readonly [string, Bytes])[]) => {
+      const replica = replicaOf();
+      const effects = replica.handle({
+        type: "createStore",
+        name: store,
+        validate,
+        saved: readSaved(saved),
+      }, 0);
+      return [types(effects), replica.store(store)?.rowsOf("k").length] as const;
+    };
+    assert.deepEqual(open(entries), [["change"], 1]);
+    assert.deepEqual(open(entries.slice(1)), [["refused"], 0], "a row is missing");
+    const [[row, value], head] = entries as [readonly [string, Bytes], readonly [string, Bytes]];
+    const changed = value.slice();
+    changed[changed.length - 1] = 0;
+    assert.deepEqual(open([[row, changed], head]), [["refused"], 0], "a row is changed");
+    assert.equal(readSaved([[row, value], [head[0], utf8("short")]]).unreadable, 1);
+    // A life of ours whose rows are gone must not be written a second time.
+    const own = replicaOf("a", 7);
+    const life = savedLife(store, 3);
+    const lost = readSaved([[life.key, life.value as Bytes]]);
+    own.handle({ type: "createStore", name: store, validate, saved: lost }, 0);
+    assert.equal(own.store(store)?.self.epoch, 7);
+  });
+});
