@@ -15,6 +15,7 @@ import type {
   Listener,
   ListenOptions,
   Pipe,
+  TlsIdentity,
   Transport,
 } from "../../src/transport/contract.ts";
 import { addressInUse, formatAddress, resolveAddress } from "./address.ts";
@@ -79,18 +80,14 @@ async function listen(address: string, options: ListenOptions): Promise<Listener
   } catch (error) {
     throw listenError(address, error);
   }
-  const incoming = endpoint.listen({
-    ...transportOptions(options),
-    key: options.identity.privateKeyPem,
-    cert: options.identity.certificatePem,
-  });
-  const binding = syncHashes.sha256(options.identity.certificate);
+  let binding = syncHashes.sha256(options.identity.certificate);
   const open = new Set<DenoConnection>();
   let pending = 0;
   const accept = async (peer: QuicIncoming) => {
     pending++;
     try {
-      const connection = new DenoConnection("server", await peer.accept(), binding);
+      const shown = binding;
+      const connection = new DenoConnection("server", await peer.accept(), shown);
       open.add(connection);
       void connection.closed.then(() => open.delete(connection));
       options.onConnection(connection);
@@ -101,25 +98,41 @@ async function listen(address: string, options: ListenOptions): Promise<Listener
       pending--;
     }
   };
-  const loop = (async () => {
+  const serve = async (peers: AsyncIterable<QuicIncoming>) => {
     try {
-      for await (const peer of incoming) {
+      for await (const peer of peers) {
         if (open.size + pending >= options.maxConnections) peer.refuse();
         else void accept(peer);
       }
     } catch {
       // The endpoint was closed.
     }
-  })();
+  };
+  const loops: Promise<void>[] = [];
+  // Listening anew changes the certificate of the endpoint; what comes goes to either loop.
+  const begin = (identity: TlsIdentity) => {
+    const peers = endpoint.listen({
+      ...transportOptions(options),
+      key: identity.privateKeyPem,
+      cert: identity.certificatePem,
+    });
+    loops.push(serve(peers));
+    return peers;
+  };
+  let incoming = begin(options.identity);
   const listener: DenoListener = {
     endpoint,
     isIpv6,
     address: formatAddress(endpoint.addr.hostname, endpoint.addr.port),
+    setIdentity(identity) {
+      binding = syncHashes.sha256(identity.certificate);
+      incoming = begin(identity);
+    },
     async close() {
       for (const connection of open) connection.close(1, "listener closed");
       incoming.stop();
       endpoint.close({ closeCode: 1, reason: "listener closed" });
-      await loop;
+      await Promise.all(loops);
     },
   };
   listeners.add(listener);

@@ -17,6 +17,7 @@ import type {
   Listener,
   ListenOptions,
   Pipe,
+  TlsIdentity,
   Transport,
 } from "../../src/transport/contract.ts";
 import { addressInUse, formatAddress, resolveAddress } from "./address.ts";
@@ -51,7 +52,7 @@ export async function nodeQuicTransport(): Promise<Transport> {
 
 async function listen(quic: NodeQuic, address: string, options: ListenOptions): Promise<Listener> {
   const { host, isIpv6, port } = await resolveAddress(address);
-  const binding = syncHashes.sha256(options.identity.certificate);
+  let binding = syncHashes.sha256(options.identity.certificate);
   const open = new Set<QuicConnection>();
   let pending = 0;
   const accept = async (session: QuicSession) => {
@@ -74,12 +75,7 @@ async function listen(quic: NodeQuic, address: string, options: ListenOptions): 
   const endpoint = await quic.listen((session) => void accept(session), {
     ...sessionOptions(options),
     endpoint: { address: isIpv6 ? `[${host}]:${port}` : `${host}:${port}` },
-    sni: {
-      "*": {
-        keys: [createPrivateKey(options.identity.privateKeyPem)],
-        certs: [new TextEncoder().encode(options.identity.certificatePem)],
-      },
-    },
+    sni: sniOf(options.identity),
     alpn: [ALPN],
   }).catch((error: unknown) => {
     throw listenError(address, error);
@@ -93,6 +89,10 @@ async function listen(quic: NodeQuic, address: string, options: ListenOptions): 
     endpoint,
     isIpv6,
     address: formatAddress(endpoint.address.address, endpoint.address.port),
+    setIdentity(identity) {
+      binding = syncHashes.sha256(identity.certificate);
+      endpoint.setSNIContexts(sniOf(identity), { replace: true });
+    },
     async close() {
       const closing = [...open].map((connection) => {
         connection.close(1, "listener closed");
@@ -104,6 +104,15 @@ async function listen(quic: NodeQuic, address: string, options: ListenOptions): 
   };
   listeners.add(listener);
   return listener;
+}
+
+function sniOf(identity: TlsIdentity): object {
+  return {
+    "*": {
+      keys: [createPrivateKey(identity.privateKeyPem)],
+      certs: [new TextEncoder().encode(identity.certificatePem)],
+    },
+  };
 }
 
 async function dial(quic: NodeQuic, address: string, options: DialOptions): Promise<Connection> {

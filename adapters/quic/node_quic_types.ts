@@ -56,6 +56,7 @@ export interface QuicEndpoint {
   readonly address: SocketAddress | undefined;
   readonly closed: Promise<void>;
   destroy(): void;
+  setSNIContexts(contexts: object, options: { replace: boolean }): void;
 }
 
 /** The module. */

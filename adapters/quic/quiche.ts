@@ -47,10 +47,12 @@ async function listen(
 ): Promise<Listener> {
   const { host, port, isIpv6 } = await resolveAddress(address);
   const endpoint = await QuicheEndpoint.bind(quiche, host, port, isIpv6, options);
-  endpoint.acceptor = new Acceptor(quiche, endpoint, options);
+  const acceptor = new Acceptor(quiche, endpoint, options);
+  endpoint.acceptor = acceptor;
   const listener: QuicheListener = {
     endpoint,
     address: formatAddress(endpoint.socket.local.host, endpoint.socket.local.port),
+    setIdentity: (identity) => acceptor.setIdentity(identity),
     async close() {
       for (const connection of endpoint.connections) connection.close(1, "listener closed");
       await endpoint.close();

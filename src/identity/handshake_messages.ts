@@ -12,6 +12,7 @@ import { isAddress } from "../wire/address.ts";
 import { MAX_ADDRESSES, MAX_HANDSHAKE_BYTES } from "../wire/limits.ts";
 import { isNodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import { isChain } from "./succession.ts";
 
 /** Version of the handshake and of everything behind it. */
 export const PROTOCOL_VERSION = 1;
@@ -35,6 +36,8 @@ export interface Hello {
   /** The client's: the nonce that began the link which this one takes over from; else empty. */
   readonly replaces: Bytes;
   readonly features: Features;
+  /** How it came to its key, when it has rotated it; see `succession.ts`. Empty when never. */
+  readonly successions: Bytes;
 }
 
 const bytes = (length: number) =>
@@ -60,6 +63,7 @@ const helloSchema = v.strictTuple([
     v.array(v.strictTuple([v.pipe(v.string(), v.maxLength(64)), count])),
     v.maxLength(16),
   ),
+  v.pipe(v.instance(Uint8Array), v.check((chain) => isChain(chain))),
 ]);
 
 /** The bytes of a HELLO. */
@@ -76,6 +80,7 @@ export function encodeHello(hello: Hello): Bytes {
     hello.addresses,
     hello.replaces,
     Object.entries(hello.features).sort(([a], [b]) => (a < b ? -1 : 1)),
+    hello.successions,
   ]) as Bytes;
 }
 
@@ -108,6 +113,7 @@ export function decodeHello(body: Uint8Array): Hello {
     addresses,
     replaces,
     features,
+    successions,
   ] = parsed.output;
   return {
     version,
@@ -121,6 +127,7 @@ export function decodeHello(body: Uint8Array): Hello {
     addresses,
     replaces: new Uint8Array(replaces),
     features: Object.fromEntries(features),
+    successions: new Uint8Array(successions),
   };
 }
 

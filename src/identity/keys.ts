@@ -5,9 +5,8 @@ import type { Clock } from "../base/clock.ts";
 import type { Crypto, KeyPair } from "../base/crypto.ts";
 import { ConfigError } from "../base/errors.ts";
 import type { SecretFiles } from "../base/secret_files.ts";
+import { finishRotation, PUBLIC_FILE, SECRET_FILE } from "./rotation.ts";
 
-const SECRET_FILE = "keys/node.key";
-const PUBLIC_FILE = "keys/node.pub";
 const EPOCH_FILE = "keys/epoch";
 
 /**
@@ -17,6 +16,7 @@ const EPOCH_FILE = "keys/epoch";
  * @throws ConfigError when the files are damaged or do not belong together
  */
 export async function loadKeys(files: SecretFiles, crypto: Crypto): Promise<KeyPair> {
+  await finishRotation(files, crypto);
   const secretKey = await files.read(SECRET_FILE);
   const stored = await files.read(PUBLIC_FILE);
   if (secretKey === undefined) {

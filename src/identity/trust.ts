@@ -20,7 +20,10 @@ export interface Pin {
   readonly durable: boolean;
 }
 
-/** Which key belongs to which node name. A pin is never overwritten. */
+/**
+ * Which key belongs to which node name. A pin is never overwritten; only the word of a pinned key
+ * itself puts another in its place (`succession.ts`).
+ */
 export interface TrustStore {
   readonly mode: TrustMode;
   /** What to make of a peer that shows this key under this name. */
@@ -41,11 +44,20 @@ export interface TrustStore {
   forgetEphemeral(name: NodeName): void;
 }
 
+/** The store as the node itself sees it. */
+export interface PinnedTrust extends TrustStore {
+  /**
+   * Puts the key in the place of the pinned one, which has named it as its successor; the caller has
+   * checked that. Nothing happens when another key is pinned than `from`.
+   */
+  succeed(name: NodeName, from: Bytes, to: Bytes): Promise<void>;
+}
+
 const FOLDER = "trusted";
 const SUFFIX = ".pub";
 
 /** Opens the pins below `trusted/`. @throws ConfigError when a file there is damaged */
-export async function openTrustStore(files: SecretFiles, mode: TrustMode): Promise<TrustStore> {
+export async function openTrustStore(files: SecretFiles, mode: TrustMode): Promise<PinnedTrust> {
   const pins = new Map<NodeName, Pin>();
   for (const file of await files.list(FOLDER)) {
     if (!file.endsWith(SUFFIX)) continue;
@@ -97,6 +109,20 @@ export async function openTrustStore(files: SecretFiles, mode: TrustMode): Promi
         // Still pinned, but in memory: the next attempt writes again.
         const current = pins.get(name);
         if (current?.publicKey === key) pins.set(name, { ...current, durable: false });
+        throw error;
+      }
+    },
+    async succeed(name, from, to) {
+      const pin = pins.get(name);
+      if (pin === undefined || !equalBytes(pin.publicKey, from)) return;
+      const next: Pin = { ...pin, publicKey: new Uint8Array(to) };
+      pins.set(name, next);
+      if (!pin.durable) return;
+      try {
+        await inOrder(() => files.write(pathOf(name), next.publicKey));
+      } catch (error) {
+        // On the disk is the old one: the chain is shown again, and tried again.
+        if (pins.get(name) === next) pins.set(name, pin);
         throw error;
       }
     },

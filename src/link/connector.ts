@@ -72,6 +72,8 @@ export interface Connector {
   listen(address: string): Promise<Listener>;
   /** Connects to whoever answers at `address`. @throws TransportError, HandshakeError */
   dial(address: string, request?: DialRequest): Promise<Authenticated>;
+  /** The identity has changed: shows the new one from now on. */
+  rekey(): void;
   /** Whether the host says that nothing is bound at `address`. */
   probe(address: string, timeoutMs: number): Promise<"refused" | "unknown">;
   close(): Promise<void>;
@@ -283,6 +285,9 @@ export function createConnector(options: ConnectorOptions): Connector {
         expected = "told";
       }
       throw new ProtocolError("internal", `${address} cannot be bound to its key`);
+    },
+    rekey() {
+      for (const listener of listeners) listener.setIdentity(options.identity());
     },
     async probe(address, timeoutMs) {
       try {

@@ -17,10 +17,18 @@ import type { PeerIdentity } from "./ports.ts";
 
 const NOTHING = new Uint8Array(0);
 
+/** Who we are in one handshake: it begins and ends with the same keys. */
+export interface Credentials {
+  readonly self: PeerIdentity;
+  readonly keys: KeyPair;
+  /** How the node came to the key; see `identity/succession.ts`. */
+  readonly successions: Bytes;
+}
+
 /** What every handshake of a node needs. */
 export interface HandshakeContext {
-  readonly self: () => PeerIdentity;
-  readonly keys: () => KeyPair;
+  /** As they are now, or as they were when the connection's certificate was shown. */
+  readonly credentials: (connection: Connection) => Credentials;
   readonly cluster: string;
   readonly cookie: Bytes | undefined;
   readonly isCookieOnly: (name: NodeName) => boolean;
@@ -32,7 +40,9 @@ export interface HandshakeContext {
   readonly crypto: Crypto;
   readonly nonce: () => Bytes;
   /** What to make of the peer's name and key. */
-  readonly checkTrust: (peer: Hello) => TrustVerdict | "conflict";
+  readonly checkTrust: (
+    peer: Hello,
+  ) => TrustVerdict | "conflict" | Promise<TrustVerdict | "conflict">;
 }
 
 /** How a handshake ended well. */
@@ -60,7 +70,7 @@ export function runHandshake(
   replaces: Bytes = NOTHING,
 ): Promise<HandshakeOutcome> {
   return new Promise((resolve, reject) => {
-    const self = context.self();
+    const { self, keys, successions } = context.credentials(connection);
     const nonce = context.nonce();
     const machine = new Handshake({
       role: connection.role,
@@ -76,6 +86,7 @@ export function runHandshake(
         addresses: self.addresses,
         replaces,
         features: context.features,
+        successions,
       },
       channelBinding: connection.channelBinding,
       cookie: context.cookie,
@@ -112,6 +123,11 @@ export function runHandshake(
         if (!settled && awaited === 0) pipe.resume();
       }, (error) => fail("internal", messageOf(error), "local"));
     };
+    const checkTrust = (peer: Hello) => {
+      const verdict = context.checkTrust(peer);
+      if (typeof verdict === "string") return feed({ type: "trust", verdict });
+      answer(verdict.then((known) => ({ type: "trust", verdict: known })));
+    };
     const carryOut = (effect: HandshakeEffect) => {
       const { crypto } = context;
       switch (effect.type) {
@@ -119,7 +135,7 @@ export function runHandshake(
           return pipe.send(0, effect.frameType, effect.body, NOTHING);
         case "sign":
           return answer(
-            crypto.sign(effect.message, context.keys())
+            crypto.sign(effect.message, keys)
               .then((signature) => ({ type: "signed", signature })),
           );
         case "verify":
@@ -133,7 +149,7 @@ export function runHandshake(
               .then((der) => ({ type: "bindingOf", binding: crypto.sha256(der) })),
           );
         case "checkTrust":
-          return feed({ type: "trust", verdict: context.checkTrust(effect.peer) });
+          return checkTrust(effect.peer);
         case "established": {
           const id = connection.role === "client" ? nonce : effect.peer.nonce;
           return finish(() => resolve({ ...effect, id }));

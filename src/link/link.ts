@@ -56,7 +56,7 @@ export interface LinkOptions {
   readonly control: FramedPipe;
   /** Pipes that the peer has opened already. */
   readonly earlyPipes: readonly Pipe[];
-  readonly peer: PeerIdentity;
+  readonly peer: PeerIdentity & { publicKey: Bytes };
   /** By this both ends name the connection. */
   readonly id: Bytes;
   /** The link that its dialler meant it to take over from, by its `id`; empty for none. */
@@ -70,7 +70,8 @@ export interface LinkOptions {
 
 /** An authenticated connection: one control pipe and a pool of data pipes. */
 export class Link {
-  readonly peer: PeerIdentity;
+  /** Its key changes when the peer rotates it under way. */
+  readonly peer: PeerIdentity & { publicKey: Bytes };
   readonly connection: Connection;
   /** By this both ends name the connection. */
   readonly id: Bytes;

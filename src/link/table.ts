@@ -1,4 +1,4 @@
-import { concat } from "../base/bytes.ts";
+import { concat, equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import {
@@ -91,6 +91,8 @@ export interface LinkTable extends Links {
   letGo(name: NodeName): void;
   /** Whether a monitor or a process link crosses the link, or more than protocols has used it. */
   isInUse(name: NodeName): boolean;
+  /** A peer goes on under another key: so do the links to it. */
+  rekey(name: NodeName, from: Bytes, to: Bytes): void;
   /** Ends the link to a peer that breaks the rules or does not read. */
   expel(name: NodeName, reason: LinkDownReason, text: string): void;
   /** Says goodbye to everybody and waits. */
@@ -108,7 +110,7 @@ interface Entry {
   holds: number;
   drained: PromiseWithResolvers<void> | undefined;
   /** A link that went because another takes over, which is not here yet. */
-  handover: { readonly peer: PeerIdentity; readonly timer: Timer } | undefined;
+  handover: { readonly peer: Link["peer"]; readonly timer: Timer } | undefined;
   connectOptions: ConnectOptions | undefined;
   migrating: Promise<void> | undefined;
 }
@@ -726,6 +728,15 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       const entry = entries.get(name);
       if (entry?.link === undefined) return false;
       return entry.holds > 0 || entry.link.isKept || entry.link.streams.count > 0;
+    },
+    rekey(name, from, to) {
+      const entry = entries.get(name);
+      const handedOver = entry?.handover?.peer;
+      const peers = [entry?.link, entry?.challenger, ...entry?.draining ?? [], ...pending]
+        .flatMap((link) => link?.peer.name === name ? link.peer : []);
+      for (const peer of handedOver === undefined ? peers : [...peers, handedOver]) {
+        if (equalBytes(peer.publicKey, from)) peer.publicKey = to;
+      }
     },
     expel: (name, reason, text) => entries.get(name)?.link?.abort(reason, text),
     async close() {

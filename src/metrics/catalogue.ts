@@ -14,6 +14,8 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "Handshakes that were refused, by role, reason and side",
   },
+  barrel_keys_rotated_total: { kind: "counter", help: "Rotations of this node's key" },
+  barrel_keys_followed_total: { kind: "counter", help: "Pins that followed a peer's new key" },
   barrel_links: { kind: "gauge", help: "Authenticated connections now" },
   barrel_migrations_total: { kind: "counter", help: "Links moved to a new path, by way" },
   barrel_link_down_total: { kind: "counter", help: "Links that ended, by reason" },

@@ -56,15 +56,19 @@ export class ServiceTable {
         return this.#put(id, row, node, held);
       case "removed":
         // Its row said why before; who missed that knows only that it is gone.
-        return held === undefined ? [] : [this.#drop(held, "down", "noproc")];
+        return held === undefined ? [] : this.#drop([held], "down", "noproc");
       case "hidden":
-        return held === undefined ? [] : [this.#drop(held, "down", "noconnection")];
+        return held === undefined ? [] : this.#drop([held], "down", "noconnection");
     }
   }
 
   /** Every instance of a name. */
   lookup(name: string): Instance[] {
-    return [...this.#byName.get(name)?.values() ?? []].map(entryOf);
+    const instances: Instance[] = [];
+    for (const held of this.#byName.get(name)?.values() ?? []) {
+      if (!instances.some(({ pid }) => pid.equals(held.pid))) instances.push(entryOf(held));
+    }
+    return instances;
   }
 
   /** The names that have an instance. */
@@ -95,15 +99,16 @@ export class ServiceTable {
     const state = this.#read(row, node);
     if (key === undefined || state === undefined) return [];
     if (state.type !== "live") {
-      if (held === undefined) return [];
+      const ended = new Pid(node, row.epoch, key.id, this.#sender);
+      const all = [...held === undefined ? [] : [held], ...this.#twins(key.name, ended, id)];
       return state.type === "down"
-        ? [this.#drop(held, "down", state.reason)]
-        : [this.#drop(held, "unregistered")];
+        ? this.#drop(all, "down", state.reason)
+        : this.#drop(all, "unregistered");
     }
     const events: RegistryEvent[] = [];
     const isSame = held?.pid.epoch === row.epoch;
     // The same number in a later life of the node is another process.
-    if (held !== undefined && !isSame) events.push(this.#drop(held, "down", "noproc"));
+    if (held !== undefined && !isSame) events.push(...this.#drop([held], "down", "noproc"));
     const pid = isSame ? held.pid : new Pid(node, row.epoch, key.id, this.#sender);
     const score = this.#scoreOf(pid);
     const instance: Held = { name: key.name, node, pid, meta: state.meta, row: id, score };
@@ -111,8 +116,16 @@ export class ServiceTable {
     const instances = this.#byName.get(key.name) ?? new Map<string, Held>();
     this.#byName.set(key.name, instances);
     instances.set(id, instance);
-    if (!isSame) events.push({ type: "registered", name: key.name, node, pid });
+    // After a rotation of its node's key one process may stand under both for a while.
+    const isTold = isSame || this.#twins(key.name, pid, id).length > 0;
+    if (!isTold) events.push({ type: "registered", name: key.name, node, pid });
     return events;
+  }
+
+  // The entries of one process from other rows than `row`.
+  #twins(name: string, pid: Pid, row: string): Held[] {
+    return [...this.#byName.get(name)?.values() ?? []]
+      .filter((held) => held.row !== row && held.pid.equals(pid));
   }
 
   #scoreOf(pid: Pid): number {
@@ -125,13 +138,19 @@ export class ServiceTable {
     return decodeState(row.value, { own: this.#own, peer, sender: this.#sender });
   }
 
-  #drop(held: Held, type: "unregistered" | "down", reason?: unknown): RegistryEvent {
-    const { name, node, pid, row } = held;
-    this.#byRow.delete(row);
-    const instances = this.#byName.get(name);
-    instances?.delete(row);
-    if (instances?.size === 0) this.#byName.delete(name);
-    return type === "down" ? { type, name, node, pid, reason } : { type, name, node, pid };
+  // Entries of one process; it has ended, for others, when none is left.
+  #drop(all: Held[], type: "unregistered" | "down", reason?: unknown): RegistryEvent[] {
+    for (const { name, row } of all) {
+      this.#byRow.delete(row);
+      const instances = this.#byName.get(name);
+      instances?.delete(row);
+      if (instances?.size === 0) this.#byName.delete(name);
+    }
+    const [first] = all;
+    if (first === undefined) return [];
+    const { name, node, pid, row } = first;
+    if (this.#twins(name, pid, row).length > 0) return [];
+    return [type === "down" ? { type, name, node, pid, reason } : { type, name, node, pid }];
   }
 }
 

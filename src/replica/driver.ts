@@ -25,8 +25,8 @@ import type { Change, Row, StoreState, Validate } from "./store_state.ts";
 /** What replication needs of the node. */
 export interface ReplicationOptions {
   readonly links: Pick<Links, "self" | "channel">;
-  /** The keys behind `links.self`. */
-  readonly keys: KeyPair;
+  /** The keys behind `links.self`, and those that it has had in this life: by the public one. */
+  readonly keysOf: (publicKey: Bytes) => KeyPair;
   readonly clock: Clock;
   readonly random: Random;
   readonly crypto: Crypto;
@@ -106,6 +106,8 @@ export interface Replication {
   neighbourDown(peer: NodeName): void;
   /** What became of a node's life; for the rows of the stores whose rows go with their node. */
   onLife(what: "retire" | "restore" | "forget", publicKey: Bytes, epoch: number): void;
+  /** `links.self` and the keys have changed: writes everything anew under them. */
+  rekey(): void;
   /** Stops; every pending `flushed` is rejected. */
   close(): void;
 }
@@ -219,6 +221,10 @@ class Driver implements Replication {
     this.#feed({ type: "life", what, publicKey, epoch });
   }
 
+  rekey(): void {
+    this.#feed({ type: "rekey", publicKey: this.#options.links.self.publicKey });
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -250,7 +256,7 @@ class Driver implements Replication {
   }
 
   #perform(effect: ReplicaEffect): void {
-    const { crypto, keys, meter, publish } = this.#options;
+    const { crypto, keysOf, meter, publish } = this.#options;
     switch (effect.type) {
       case "sendControl":
         return this.#control.send(effect.to, effect.body);
@@ -259,7 +265,7 @@ class Driver implements Replication {
       case "publish":
         return publish(effect.body);
       case "sign":
-        crypto.sign(effect.message, keys).then(
+        crypto.sign(effect.message, keysOf(effect.author)).then(
           (signature) => this.#feed({ type: "signed", store: effect.store, signature }),
           (error) => {
             this.#options.logger.log("error", "signing a replica head failed; trying again", {

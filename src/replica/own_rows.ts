@@ -33,7 +33,7 @@ export interface Batch {
 
 /** The writer of one store. */
 export class OwnRows {
-  readonly #author: Bytes;
+  #author: Bytes;
   readonly #signsEmpty: boolean;
   #epoch: number;
   readonly #values = new Map<string, Bytes>();
@@ -108,6 +108,15 @@ export class OwnRows {
     this.#values.delete(key);
     this.#touch(key);
     return held;
+  }
+
+  /**
+   * The author has a new key: everything is to be signed anew, what nobody has seen yet first. Not
+   * while a batch awaits its signature.
+   */
+  rekey(author: Bytes): void {
+    this.#author = author;
+    for (const key of this.#values.keys()) if (!this.#dirty.has(key)) this.#touch(key);
   }
 
   /** Cuts the next batch from what differs from the signed `rows`, if anything does. */

@@ -51,6 +51,8 @@ export type ReplicaEvent =
   }
   | { readonly type: "put"; readonly store: string; readonly key: string; readonly value: Bytes }
   | { readonly type: "remove"; readonly store: string; readonly key: string }
+  /** Our key has changed; signatures asked for from now on are the new one's. */
+  | { readonly type: "rekey"; readonly publicKey: Bytes }
   /** The turn in which something was written is over. */
   | { readonly type: "turnEnded" }
   /** The answer to a `sign` effect; undefined when it failed. */
@@ -92,7 +94,13 @@ export type ReplicaEffect =
   | { readonly type: "sendControl"; readonly to: NodeName; readonly body: Bytes }
   | { readonly type: "sendData"; readonly to: NodeName; readonly body: Bytes }
   | { readonly type: "publish"; readonly body: Bytes }
-  | { readonly type: "sign"; readonly store: string; readonly message: Bytes }
+  /** Sign with the key of ours that is behind `author`. */
+  | {
+    readonly type: "sign";
+    readonly store: string;
+    readonly author: Bytes;
+    readonly message: Bytes;
+  }
   | ({ readonly type: "verify" } & VerifyJob)
   /** Keep this on the disk; with an `id` it is ours, and published after the answer only. */
   | {
@@ -159,6 +167,9 @@ export class Replica {
   readonly #outdated = new Set<string>();
   /** The lives that were declared over, for stores that come later. */
   readonly #lives = new Map<string, { readonly publicKey: Bytes; readonly epoch: number }>();
+  /** Stores that take our new key when the signature of the old one is there. */
+  readonly #rekeyed = new Set<StoreState>();
+  #publicKey: Bytes;
   #signAgainAt = Infinity;
   #lastSave = 0;
   #effects: ReplicaEffect[] = [];
@@ -166,6 +177,7 @@ export class Replica {
   constructor(options: ReplicaOptions, now: number) {
     const { self, random, sha256, intervalMs } = options;
     this.#options = options;
+    this.#publicKey = options.publicKey;
     const context: SyncContext = {
       self,
       random,
@@ -225,6 +237,8 @@ export class Replica {
         return this.#storeOf(event.store).put(event.key, event.value);
       case "remove":
         return void this.#storeOf(event.store).remove(event.key);
+      case "rekey":
+        return this.#rekey(event.publicKey);
       case "turnEnded":
         return this.#cutAll();
       case "signed":
@@ -281,7 +295,8 @@ export class Replica {
     }
     const relayed = this.#stores.get(name);
     this.#relayed.delete(name);
-    const { publicKey, epoch } = this.#options;
+    const { epoch } = this.#options;
+    const publicKey = this.#publicKey;
     const state = this.#newStore(name, { publicKey, epoch: saved?.epoch ?? epoch }, validate);
     for (const delta of saved?.deltas ?? []) {
       if (!state.load(delta)) this.#refuse("bad_saved_rows", name);
@@ -325,7 +340,8 @@ export class Replica {
       return undefined;
     }
     this.#relayed.add(name);
-    return this.#newStore(name, this.#options, () => undefined);
+    const { epoch } = this.#options;
+    return this.#newStore(name, { publicKey: this.#publicKey, epoch }, () => undefined);
   }
 
   #life(what: "retire" | "restore" | "forget", publicKey: Bytes, epoch: number): void {
@@ -341,6 +357,23 @@ export class Replica {
     }
   }
 
+  #rekey(publicKey: Bytes): void {
+    this.#publicKey = publicKey;
+    for (const store of this.#stores.values()) {
+      // Shared rows are not replaced by what comes after them: this life goes on under its first key.
+      if (store.kind === "shared") continue;
+      this.#rekeyed.add(store);
+      if (store.own.batch === undefined) this.#takeKey(store);
+    }
+  }
+
+  #takeKey(store: StoreState): void {
+    if (!this.#rekeyed.delete(store)) return;
+    store.rekey(this.#publicKey);
+    this.#published.delete(store.name);
+    this.#cut(store);
+  }
+
   #cutAll(): void {
     this.#signAgainAt = Infinity;
     for (const store of this.#stores.values()) this.#cut(store);
@@ -351,13 +384,15 @@ export class Replica {
     const batch = store.own.cut(store.signedRows, this.#options.sha256);
     if (batch === undefined) return;
     const message = headMessage(store.name, batch.body);
-    this.#effects.push({ type: "sign", store: store.name, message });
+    const { author } = batch.body;
+    this.#effects.push({ type: "sign", store: store.name, author, message });
   }
 
   #signed(store: StoreState, signature: Bytes | undefined, now: number): void {
     if (this.#outdated.delete(store.name)) return this.#cut(store);
     if (signature === undefined) {
       store.own.settle(false);
+      this.#takeKey(store);
       this.#signAgainAt = now + SIGN_AGAIN_MS;
       return;
     }
@@ -392,6 +427,7 @@ export class Replica {
   #commit(store: StoreState, signature: Bytes): void {
     const delta = store.signed(signature);
     if (delta !== undefined && this.#neighbours.size > 0) this.#publish(store, delta);
+    this.#takeKey(store);
     this.#cut(store);
   }
 

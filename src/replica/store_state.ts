@@ -74,7 +74,7 @@ export class StoreState {
   /** The writer of our own rows. */
   readonly own: OwnRows;
   readonly digests: Digests;
-  readonly #author: Bytes;
+  #author: Bytes;
   #origin: OriginId;
   #epoch: number;
   #bytes = 0;
@@ -199,6 +199,27 @@ export class StoreState {
     if (value === undefined) return false;
     this.#sink.changed({ type: "removed", row: this.#ownRow(key, value) });
     return true;
+  }
+
+  /**
+   * Our key has changed: our rows come under the new one from now on, and what stands under the old
+   * one is not ours any more. Not while a batch awaits its signature.
+   */
+  rekey(publicKey: Bytes): void {
+    const before = [...this.own.values].map(([key, value]) => this.#ownRow(key, value));
+    const old = this.#origin;
+    this.#author = publicKey;
+    this.#origin = this.originOf(publicKey, this.#epoch);
+    this.#bytes += this.#origins.get(old)?.bytes ?? 0;
+    this.own.rekey(publicKey);
+    remember(this.#retired, old, this.#epoch);
+    this.digests.set(old, undefined);
+    // What others may have sent under the new key before is of no interest.
+    this.#origins.delete(this.#origin);
+    for (const { key, value } of before) {
+      this.#sink.changed({ type: "put", row: this.#ownRow(key, value) });
+    }
+    for (const row of before) this.#sink.changed({ type: "hidden", row });
   }
 
   /** Makes the batch that was signed part of what others see; returns its delta. */

@@ -1,6 +1,7 @@
 /** Runs a {@link Roster}: rows of the replicated store, probes, pings and timers. */
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
+import { equalBytes } from "../base/bytes.ts";
 import { messageOf } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
 import type { EventSource } from "../base/events.ts";
@@ -23,6 +24,7 @@ import {
   SELF_KEY,
   validateRow,
 } from "./messages.ts";
+import type { MemberRecord } from "./messages.ts";
 import type { LivenessOptions } from "./options.ts";
 import { Roster, TICK_MS } from "./roster.ts";
 import type { Member, RosterChange, RosterEffect, RosterEvent } from "./roster.ts";
@@ -49,6 +51,12 @@ export interface RosterDriverOptions {
   /** Whether the host says that nothing is bound there. */
   readonly probeHost: (address: string, timeoutMs: number) => Promise<"refused" | "unknown">;
   readonly isAcceptable: (name: NodeName, publicKey: Bytes) => boolean;
+  /** Whether the second key has followed the first as that of this name. */
+  readonly hasFollowed: (name: NodeName, from: Bytes, to: Bytes) => boolean;
+  /** Checks how a node says that it came to its key; what follows from it is done when it settles. */
+  readonly follow: (name: NodeName, publicKey: Bytes, chain: Bytes) => Promise<void>;
+  /** How this node came to its key. */
+  readonly successions: () => Bytes;
   /** A life was declared over, was not, or is forgotten: other stores follow. */
   readonly onLife: (what: "retire" | "restore" | "forget", member: Member) => void;
 }
@@ -66,9 +74,15 @@ export interface RosterDriver extends EventSource<RosterChange> {
   leave(): Promise<void>;
   /** Declares a node down by an operator's word. */
   forget(name: NodeName): void;
+  /** `links.self` has another key: tells everybody. Call before the rows move to it. */
+  rekeyed(): void;
+  /** Somebody may speak for a node now who could not before. */
+  reread(name: NodeName): void;
   close(): void;
 }
 
+/** The rows under a node's old key go so long after it is known to have a new one: these are there. */
+const OLD_ROWS_MS = 30_000;
 const PROBE_HOST_MS = 400;
 const PROBE_PING_MS = 2_000;
 
@@ -85,6 +99,7 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
     liveness: options.liveness,
     random,
     isAcceptable: options.isAcceptable,
+    hasFollowed: options.hasFollowed,
   });
   const lastHeard = new Map<NodeName, number>();
   const probing = new Set<NodeName>();
@@ -109,6 +124,17 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
 
   const readRecord = (author: Bytes, epoch: number, value: Bytes) => {
     const record = decodeRecord(value);
+    const known = machine.member(record.name)?.publicKey;
+    const isKnown = known !== undefined && equalBytes(known, author);
+    if (record.successions.length === 0 || isKnown || record.name === self.name) {
+      return takeRecord(author, epoch, record);
+    }
+    void options.follow(record.name, author, record.successions).then(() => {
+      if (!isClosed) takeRecord(author, epoch, record);
+    });
+  };
+
+  const takeRecord = (author: Bytes, epoch: number, record: MemberRecord) => {
     if (record.name !== self.name && options.isAcceptable(record.name, author)) {
       names.set(idOf(author), record.name);
     }
@@ -124,7 +150,9 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
 
   const publish = (incarnation: number, left: boolean) => {
     const { name, addresses } = self;
-    const record = { name, incarnation, addresses, ephemeral: options.ephemeral, left };
+    const { ephemeral } = options;
+    const successions = options.successions();
+    const record = { name, incarnation, addresses, ephemeral, left, successions };
     store.put(SELF_KEY, encodeRecord(record));
   };
 
@@ -147,6 +175,8 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
         return channel.send(effect.to, encodeProbeRequest(effect.request));
       case "emit":
         return tell(effect.change);
+      case "rekeyed":
+        return retireOldKey(effect.member, effect.oldKey);
       default:
         return life(effect.type, effect.member);
     }
@@ -168,6 +198,16 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
       store.retire(member.publicKey, member.epoch);
       store.forget(member.publicKey, member.epoch);
     }
+  };
+
+  const retireOldKey = (member: Member, publicKey: Bytes) => {
+    logger.log("info", `${member.name} goes on under a new key`, { node: member.name });
+    clock.after(OLD_ROWS_MS, () => {
+      if (isClosed) return;
+      options.onLife("forget", { ...member, publicKey });
+      store.forget(publicKey, member.epoch);
+      names.delete(idOf(publicKey));
+    });
   };
 
   const rereadRecordsOf = (name: NodeName) => {
@@ -241,6 +281,11 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
       await store.flushed();
     },
     forget: (node) => feed({ type: "forget", node }),
+    rekeyed() {
+      names.set(idOf(self.publicKey), self.name);
+      feed({ type: "rekeyed" });
+    },
+    reread: rereadRecordsOf,
     close() {
       isClosed = true;
       offLinks();

@@ -1,7 +1,8 @@
 /** What the roster writes into its store and sends to peers, packed by hand. */
-import { fromUtf8, utf8 } from "../base/bytes.ts";
+import { EMPTY, fromUtf8, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { ProtocolError } from "../base/errors.ts";
+import { isChain, MAX_CHAIN_BYTES } from "../identity/succession.ts";
 import { isAddress } from "../wire/address.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 import { MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_NODE_NAME_BYTES } from "../wire/limits.ts";
@@ -24,6 +25,8 @@ export interface MemberRecord {
   readonly ephemeral: boolean;
   /** It is leaving the cluster. */
   readonly left: boolean;
+  /** How it came to its key, when it has rotated it; see `identity/succession.ts`. */
+  readonly successions: Bytes;
 }
 
 /** On what an accusation rests: the host refused, or nothing came back. */
@@ -46,11 +49,13 @@ export interface ProbeRequest {
 /** The bytes of a record. */
 export function encodeRecord(record: MemberRecord): Bytes {
   const writer = new ByteWriter(128);
-  writer.byte((record.ephemeral ? 1 : 0) | (record.left ? 2 : 0));
+  const hasRotated = record.successions.length > 0;
+  writer.byte((record.ephemeral ? 1 : 0) | (record.left ? 2 : 0) | (hasRotated ? 4 : 0));
   writer.block(utf8(record.name));
   writer.varint(record.incarnation);
   writer.varint(record.addresses.length);
   for (const address of record.addresses) writer.block(utf8(address));
+  if (hasRotated) writer.block(record.successions);
   return writer.finish();
 }
 
@@ -61,9 +66,12 @@ export function decodeRecord(bytes: Bytes): MemberRecord {
   const name = nodeName(text(reader, MAX_NODE_NAME_BYTES));
   const incarnation = reader.varint();
   const count = reader.varint();
-  if (flags > 3 || count > MAX_ADDRESSES) throw malformed("a member record");
+  if (flags > 7 || count > MAX_ADDRESSES) throw malformed("a member record");
   const addresses = Array.from({ length: count }, () => text(reader, MAX_ADDRESS_BYTES));
+  const hasRotated = (flags & 4) !== 0;
+  const successions = hasRotated ? reader.block(MAX_CHAIN_BYTES).slice() : EMPTY;
   end(reader);
+  if (!isChain(successions) || hasRotated !== successions.length > 0) throw malformed("a chain");
   if (!addresses.every((address) => isAddress(address))) throw malformed("an address");
   return {
     name,
@@ -71,6 +79,7 @@ export function decodeRecord(bytes: Bytes): MemberRecord {
     addresses,
     ephemeral: (flags & 1) !== 0,
     left: (flags & 2) !== 0,
+    successions,
   };
 }
 

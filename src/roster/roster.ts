@@ -65,6 +65,8 @@ export type RosterEvent =
   /** `heard`: peers from which anything has come since the last tick. */
   | { readonly type: "tick"; readonly heard: readonly NodeName[] }
   | { readonly type: "leave" }
+  /** Our own key, `self.publicKey`, has changed. */
+  | { readonly type: "rekeyed" }
   /** An operator's word: the node is gone. */
   | { readonly type: "forget"; readonly node: NodeName };
 
@@ -79,6 +81,8 @@ export type RosterEffect =
   | { readonly type: "probe"; readonly member: Member; readonly connect: boolean }
   | { readonly type: "askProbe"; readonly to: NodeName; readonly request: ProbeRequest }
   | { readonly type: "emit"; readonly change: RosterChange }
+  /** A member goes on under another key: its rows under the old one are to go. */
+  | { readonly type: "rekeyed"; readonly member: Member; readonly oldKey: Bytes }
   /** The rows of this life are to be hidden, shown again or dropped. */
   | { readonly type: "retire" | "restore" | "forget"; readonly member: Member };
 
@@ -97,6 +101,8 @@ export interface RosterOptions {
   readonly random: Random;
   /** Whether this key may speak for this name: false when another one is pinned. */
   readonly isAcceptable: (name: NodeName, publicKey: Bytes) => boolean;
+  /** Whether the second key has followed the first as that of this name. */
+  readonly hasFollowed: (name: NodeName, from: Bytes, to: Bytes) => boolean;
 }
 
 /** Ticks are this far apart, milliseconds; a later one means that we were stalled ourselves. */
@@ -135,7 +141,7 @@ export class Roster {
   readonly #ours = new Map<NodeName, Accusation>();
   readonly #neighbours = new Set<NodeName>();
   readonly #watches = new Map<NodeName, Watch>();
-  readonly #selfKey: string;
+  #selfKey: string;
   #incarnation = 0;
   #hasLeft = false;
   #lastTick: number | undefined;
@@ -203,6 +209,9 @@ export class Roster {
         this.#hasLeft = true;
         effects.push({ type: "publish", incarnation: this.#incarnation, left: true });
         break;
+      case "rekeyed":
+        this.#rekeyed(effects);
+        break;
       case "forget": {
         const member = this.#members.get(event.node);
         if (member !== undefined) this.#down(member, "forgotten", now, effects);
@@ -242,11 +251,16 @@ export class Roster {
       return this.#judge(name, now, effects);
     }
     const isNewLife = epoch > known.epoch;
-    if (!isNewLife && (epoch < known.epoch || !equalBytes(author, known.publicKey))) return;
+    if (epoch < known.epoch) return;
+    const oldKey = known.publicKey;
+    const isNewKey = !equalBytes(author, oldKey);
+    // The same life under another key: only by the word of the one before.
+    if (isNewKey && !isNewLife && !this.#options.hasFollowed(name, oldKey, author)) return;
     if (!isNewLife && record.incarnation < known.incarnation) return;
     if (isNewLife) this.#down(known, "restarted", now, effects);
     const isRefuted = isNewLife || record.incarnation > known.incarnation;
     this.#members.setKey(known, author);
+    if (isNewKey && !isNewLife) effects.push({ type: "rekeyed", member: { ...known }, oldKey });
     known.epoch = epoch;
     known.incarnation = record.incarnation;
     known.addresses = record.addresses;
@@ -258,6 +272,19 @@ export class Roster {
       if (known.status === "down") this.#revive(known, effects);
     }
     this.#judge(name, now, effects);
+  }
+
+  // Our accusations stand under the new key, and the new record must win over what the old one said.
+  #rekeyed(effects: RosterEffect[]): void {
+    const oldKey = this.#selfKey;
+    this.#selfKey = encodeHex(this.#options.self.publicKey);
+    for (const accusers of this.#accusations.values()) {
+      const ours = accusers.get(oldKey);
+      if (ours === undefined || !accusers.delete(oldKey)) continue;
+      accusers.set(this.#selfKey, ours);
+    }
+    this.#incarnation++;
+    effects.push({ type: "publish", incarnation: this.#incarnation, left: this.#hasLeft });
   }
 
   #accused(author: Bytes, accusation: Accusation, now: number, effects: RosterEffect[]): void {

@@ -85,6 +85,8 @@ export interface DialOptions extends ConnectionOptions {
 export interface Listener {
   /** The URL with the actual port: `quic://127.0.0.1:41233`. IPv6 hosts are bracketed. */
   readonly address: string;
+  /** Connections that come from now on are shown this certificate; those there are go on. */
+  setIdentity(identity: TlsIdentity): void;
   /** Stops accepting and closes every connection that uses the port. Idempotent. */
   close(): Promise<void>;
 }

@@ -15,7 +15,14 @@ import { Ring } from "../base/ring.ts";
 import { randomFraction } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
 import { realClock, realRandom } from "../base/real.ts";
-import type { Connection, DialOptions, Listener, ListenOptions, Transport } from "./contract.ts";
+import type {
+  Connection,
+  DialOptions,
+  Listener,
+  ListenOptions,
+  TlsIdentity,
+  Transport,
+} from "./contract.ts";
 import { MemoryConnection, NOTHING } from "./memory_connection.ts";
 import type { Way } from "./memory_connection.ts";
 
@@ -73,6 +80,7 @@ interface Packet {
 interface Bound {
   readonly host: Host;
   readonly options: ListenOptions;
+  identity: TlsIdentity;
   /** Those that were accepted, and those that are about to be. */
   readonly accepted: Set<MemoryConnection>;
   /** Those dialled from this address. */
@@ -178,6 +186,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
     const place: Bound = {
       host,
       options: listenOptions,
+      identity: listenOptions.identity,
       accepted: new Set(),
       dialled: new Set(),
     };
@@ -185,6 +194,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
     owners.set(actual, host);
     return {
       address: actual,
+      setIdentity: (identity) => void (place.identity = identity),
       close() {
         if (bound.get(actual) === place) bound.delete(actual);
         for (const connection of [...place.accepted, ...place.dialled]) {
@@ -233,7 +243,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
             : `${address} takes no further connections`;
           return back.send("refused", NOTHING, () => fail("refused", text));
         }
-        const { certificate } = place.options.identity;
+        const { certificate } = place.identity;
         const binding = syncHashes.sha256(certificate);
         const own = via && bound.get(via.address);
         const shared = own?.host === host ? own : undefined;

@@ -39,6 +39,8 @@ export const FrameType = {
   LIVENESS: 0x22,
   REPLICA_CONTROL: 0x23,
   ROUTER: 0x24,
+  /** A node's new key, as its old one says (node/rotation.ts). */
+  SUCCESSION: 0x25,
 
   // data pipes
   PLUMTREE_GOSSIP: 0x30,

@@ -13,4 +13,4 @@ export const MAX_BODY_BYTES: number = 64 * 1024;
 /** One frame of the control channel's protocols. */
 export const MAX_CONTROL_FRAME_BYTES: number = 64 * 1024;
 /** A handshake message; a stranger can make us hold no more. */
-export const MAX_HANDSHAKE_BYTES: number = 4096;
+export const MAX_HANDSHAKE_BYTES: number = 6 * 1024;

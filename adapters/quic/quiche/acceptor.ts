@@ -1,7 +1,7 @@
 import type { Bytes } from "../../../src/base/bytes.ts";
 import { messageOf } from "../../../src/base/errors.ts";
 import { syncHashes } from "../../../src/base/noble_crypto.ts";
-import type { ListenOptions } from "../../../src/transport/contract.ts";
+import type { ListenOptions, TlsIdentity } from "../../../src/transport/contract.ts";
 import { INITIAL } from "./binding.ts";
 import type {
   HostPort,
@@ -40,10 +40,10 @@ export class Acceptor {
   readonly #quiche: QuicheBinding;
   readonly #home: AcceptorHome;
   readonly #options: ListenOptions;
-  readonly #binding: Bytes;
+  #binding: Bytes;
   readonly #tokens: RetryTokens;
-  readonly #config: QuicheConfig;
-  readonly #loopbackConfig: QuicheConfig;
+  #config: QuicheConfig;
+  #loopbackConfig: QuicheConfig;
   #held = 0;
   #unfinished = 0;
 
@@ -55,6 +55,14 @@ export class Acceptor {
     this.#tokens = new RetryTokens(options.random);
     this.#config = quicheConfig(quiche, options, "server", false);
     this.#loopbackConfig = quicheConfig(quiche, options, "server", true);
+  }
+
+  /** Connections that are accepted from now on are shown this certificate. */
+  setIdentity(identity: TlsIdentity): void {
+    const options = { ...this.#options, identity };
+    this.#binding = syncHashes.sha256(identity.certificate);
+    this.#config = quicheConfig(this.#quiche, options, "server", false);
+    this.#loopbackConfig = quicheConfig(this.#quiche, options, "server", true);
   }
 
   /**
