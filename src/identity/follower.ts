@@ -22,6 +22,8 @@ export interface Follower {
   learn(name: NodeName, publicKey: Bytes, chain: Bytes, from?: Bytes): Promise<boolean>;
   /** Whether `to` has followed `from` as the key of the node, and we go along with that. */
   hasFollowed(name: NodeName, from: Bytes, to: Bytes): boolean;
+  /** An operator decides anew whom to believe: what the node said of its keys counts no more. */
+  forget(name: NodeName): void;
   /** Whether the node has had a newer key than this. */
   isSuperseded(name: NodeName, publicKey: Bytes): boolean;
 }
@@ -52,7 +54,8 @@ export function createFollower(options: {
 
   const moveOn = async (name: NodeName, pin: Bytes, publicKey: Bytes): Promise<boolean> => {
     if (trust.mode === "strict") {
-      const text = `${name} has a new key, ${encodeHex(publicKey)}, as its old one says; trust is ` +
+      const text =
+        `${name} has a new key, ${encodeHex(publicKey)}, as its old one says; trust is ` +
         "strict: unpin the old one and pin this one to go along";
       once(`${name} strict`, "warn", text, { peer: name });
       return false;
@@ -81,6 +84,9 @@ export function createFollower(options: {
       return leads;
     },
     hasFollowed: (name, from, to) => successors.get(idOf(name, from)) === encodeHex(to),
+    forget(name) {
+      for (const id of successors.keys()) if (id.startsWith(`${name} `)) successors.delete(id);
+    },
     isSuperseded: (name, publicKey) => successors.has(idOf(name, publicKey)),
   };
 }

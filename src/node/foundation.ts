@@ -1,7 +1,7 @@
 /** The lower half of a node: identity, transports, links. */
-import { equalBytes, utf8 } from "../base/bytes.ts";
+import { utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
-import type { Crypto, KeyPair } from "../base/crypto.ts";
+import type { Crypto } from "../base/crypto.ts";
 import { silentLogger } from "../base/logger.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/random.ts";
@@ -12,8 +12,10 @@ import { memoryStore } from "../storage/memory.ts";
 import type { DurableStore } from "../storage/contract.ts";
 import { memoryFiles } from "../base/secret_files.ts";
 import type { SecretFiles } from "../base/secret_files.ts";
-import { tlsIdentity } from "../identity/certificate.ts";
+import { createFollower } from "../identity/follower.ts";
+import type { Follower } from "../identity/follower.ts";
 import { loadKeys, nextEpoch } from "../identity/keys.ts";
+import { loadChain } from "../identity/rotation.ts";
 import { openTrustStore } from "../identity/trust.ts";
 import type { TrustStore } from "../identity/trust.ts";
 import { createConnector } from "../link/connector.ts";
@@ -28,6 +30,9 @@ import { LIVENESS_DEFAULTS } from "../roster/options.ts";
 import type { Transport } from "../transport/contract.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { advertised } from "./advertise.ts";
+import { createKeyRing } from "./credentials.ts";
+import type { KeyRing } from "./credentials.ts";
+import { trustOf } from "./rotation.ts";
 import { AUTH_DEFAULTS, LIMIT_DEFAULTS } from "./options.ts";
 import type { AuthOptions, LimitOptions, NodeOptions } from "./options.ts";
 
@@ -42,6 +47,8 @@ export interface World {
   readonly files: SecretFiles;
   readonly transports: readonly Transport[];
   readonly disk: Disk;
+  /** Gives `dataDir` back to other processes. */
+  readonly unlock: () => Promise<void>;
 }
 
 /** The node's durable store, opened at the first need. */
@@ -55,7 +62,8 @@ export interface Disk {
 export interface Foundation {
   readonly world: World;
   readonly self: PeerIdentity;
-  readonly keys: KeyPair;
+  readonly ring: KeyRing;
+  readonly follower: Follower;
   readonly trust: TrustStore;
   readonly links: LinkTable;
   readonly connector: Connector;
@@ -70,15 +78,19 @@ export interface Foundation {
 export async function makeWorld(options: NodeOptions): Promise<World> {
   const { dataDir, storage } = options;
   const logger = options.logger ?? silentLogger;
+  const crypto = options.crypto ?? await realCrypto();
+  const transports = options.transports ?? [await defaultTransport()];
+  const isOurs = dataDir !== undefined && storage === undefined;
   return {
+    unlock: isOurs ? await lock(dataDir) : () => Promise.resolve(),
     disk: diskOf(options, logger),
     clock: scopedClock(options.clock ?? realClock),
     random: options.random ?? realRandom,
-    crypto: options.crypto ?? await realCrypto(),
+    crypto,
     logger,
     meter: options.meter ?? memoryMeter(),
     files: storage ?? (dataDir === undefined ? memoryFiles() : await durable(dataDir)),
-    transports: options.transports ?? [await defaultTransport()],
+    transports,
   };
 }
 
@@ -104,6 +116,11 @@ async function durable(dataDir: string): Promise<SecretFiles> {
   return durableFiles(dataDir);
 }
 
+async function lock(dataDir: string): Promise<() => Promise<void>> {
+  const { lockFolder } = await import("../storage/lock.ts");
+  return await lockFolder(dataDir);
+}
+
 async function defaultTransport(): Promise<Transport> {
   const { quic } = await import("../../adapters/quic/mod.ts");
   return await quic();
@@ -111,6 +128,16 @@ async function defaultTransport(): Promise<Transport> {
 
 /** Loads the identity, binds the addresses and starts the links. */
 export async function layFoundation(options: NodeOptions, world: World): Promise<Foundation> {
+  try {
+    return await build(options, world);
+  } catch (error) {
+    world.clock.close();
+    await world.unlock();
+    throw error;
+  }
+}
+
+async function build(options: NodeOptions, world: World): Promise<Foundation> {
   const { clock, crypto, files, logger, meter, random, transports } = world;
   const auth: AuthOptions = { ...AUTH_DEFAULTS, ...options.auth };
   const limits: LimitOptions = { ...LIMIT_DEFAULTS, ...options.limits };
@@ -119,20 +146,21 @@ export async function layFoundation(options: NodeOptions, world: World): Promise
   const keys = await loadKeys(files, crypto);
   const epoch = await nextEpoch(files, clock);
   const trust = await openTrustStore(files, auth.trustMode);
-  const identity = await tlsIdentity(keys, crypto);
   const cookieOnly = auth.cookieOnlyNodes.map(pattern);
   const addresses: string[] = [];
-  const self: PeerIdentity = { name: options.name, publicKey: keys.publicKey, epoch, addresses };
+  const chain = await loadChain(files, crypto, options.name, keys.publicKey);
+  const ring = await createKeyRing({ name: options.name, epoch, addresses }, keys, chain, crypto);
+  const { self } = ring;
+  const follower = createFollower({ trust, crypto, logger, meter });
   if (cookieOnly.length > 0) {
     logger.log("warn", "auth.cookieOnlyNodes admits nodes by the cookie alone");
   }
 
   const connector = createConnector({
     transports,
-    identity: () => identity,
+    identity: () => ring.tls,
     handshake: {
-      self: () => self,
-      keys: () => keys,
+      credentials: (connection) => ring.credentials(connection),
       cluster: options.cluster ?? "default",
       cookie: options.cookie === undefined ? undefined : utf8(options.cookie),
       isCookieOnly: (name) => cookieOnly.some((matches) => matches(name)),
@@ -142,11 +170,7 @@ export async function layFoundation(options: NodeOptions, world: World): Promise
       clock,
       crypto,
       nonce: () => random.bytes(32) as Bytes,
-      checkTrust(peer) {
-        const live = links.peer(peer.name);
-        const isAnother = live !== undefined && !equalBytes(live.publicKey, peer.publicKey);
-        return isAnother ? "conflict" : trust.check(peer.name, peer.publicKey);
-      },
+      checkTrust: (peer) => trustOf(peer, () => links, trust, follower),
     },
     clock,
     random,
@@ -193,10 +217,9 @@ export async function layFoundation(options: NodeOptions, world: World): Promise
     addresses.push(...options.advertise ?? advertised(bound, options.name));
   } catch (error) {
     await connector.close();
-    clock.close();
     throw error;
   }
-  return { world, self, keys, trust, links, connector, limits, resolvers, needs };
+  return { world, self, ring, follower, trust, links, connector, limits, resolvers, needs };
 }
 
 // A pattern of node names: `*` stands for anything.

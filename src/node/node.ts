@@ -47,6 +47,8 @@ import type { NodeEvent } from "./events.ts";
 import { layFoundation, makeWorld } from "./foundation.ts";
 import type { Foundation } from "./foundation.ts";
 import type { NodeOptions } from "./options.ts";
+import { createIdentity, followPeer } from "./rotation.ts";
+import type { Identity } from "./rotation.ts";
 import { validateConnectOptions, validateOptions } from "./validate.ts";
 
 /** A member as `members()` lists it. */
@@ -112,6 +114,8 @@ export interface Node extends AsyncDisposable {
     migrate(name: NodeName, options?: { timeoutMs?: number }): Promise<void>;
   };
   readonly trust: TrustStore;
+  /** The node's own key. */
+  readonly identity: Identity;
   readonly broadcast: {
     /** Sends bytes to every live member, at most once each. */
     publish(topic: string, bytes: Uint8Array): Promise<void>;
@@ -182,7 +186,8 @@ export async function createNode(options: NodeOptions): Promise<Node> {
 }
 
 function compose(options: NodeOptions, foundation: Foundation): Node {
-  const { world, self, keys, trust, links, connector, limits, resolvers, needs } = foundation;
+  const { world, self, ring, follower, trust, links, connector, limits, resolvers, needs } =
+    foundation;
   const { clock, random, crypto, logger, meter, files } = world;
   const events = new Emitter<NodeEvent>((error) => {
     logger.log("error", `a listener of membership events threw: ${messageOf(error)}`);
@@ -217,7 +222,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   });
   const replication: Replication = createReplication({
     links,
-    keys,
+    keysOf: (publicKey) => ring.keysOf(publicKey),
     clock,
     random,
     crypto,
@@ -240,7 +245,13 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     letGo: (peer) => links.letGo(peer),
     ping: (peer, timeoutMs) => links.ping(peer, timeoutMs),
     probeHost: (address, timeoutMs) => connector.probe(address, timeoutMs),
-    isAcceptable: (name, publicKey) => trust.check(name, publicKey) !== "mismatch",
+    isAcceptable: (name, publicKey) =>
+      trust.check(name, publicKey) !== "mismatch" && !follower.isSuperseded(name, publicKey),
+    hasFollowed: (name, from, to) => follower.hasFollowed(name, from, to),
+    async follow(name, publicKey, chain) {
+      await followPeer(name, publicKey, chain, links, follower);
+    },
+    successions: () => ring.chain,
     onLife(what, member) {
       registry.onLife(what, member.publicKey, member.epoch);
       replication.onLife(what, member.publicKey, member.epoch);
@@ -277,6 +288,19 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   };
   const maps: MapsDriver = createMaps(mapContext, () => world.disk.open());
   const replicas: ReplicasDriver = createReplicas(mapContext, () => world.disk.open());
+
+  const identity = createIdentity({
+    world,
+    ring,
+    links,
+    follower,
+    dataDir: options.dataDir,
+    onRotated() {
+      connector.rekey();
+      roster.rekeyed();
+      replication.rekey();
+    },
+  });
 
   const membership = createMembership({
     links,
@@ -349,12 +373,18 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     await connector.close();
     events.close();
     clock.close();
+    await world.unlock();
   };
 
   const node: Node = {
     name: self.name,
-    publicKey: self.publicKey,
-    fingerprint: fingerprint(self.publicKey, crypto),
+    get publicKey() {
+      return self.publicKey;
+    },
+    get fingerprint() {
+      return fingerprint(self.publicKey, crypto);
+    },
+    identity,
     addresses: self.addresses,
     epoch: self.epoch,
     registry,
@@ -363,7 +393,22 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     processes,
     maps,
     replicas: { create: (created) => replicas.create(created) },
-    trust,
+    trust: {
+      mode: trust.mode,
+      check: (name, publicKey) => trust.check(name, publicKey),
+      lookup: (name) => trust.lookup(name),
+      list: () => trust.list(),
+      async pin(name, publicKey, pinOptions) {
+        await trust.pin(name, publicKey, pinOptions);
+        // What it has written may be believed now.
+        roster.reread(name);
+      },
+      async unpin(name) {
+        follower.forget(name);
+        await trust.unpin(name);
+      },
+      forgetEphemeral: (name) => trust.forgetEphemeral(name),
+    },
     membership: {
       join(contact) {
         membership.join(contact);

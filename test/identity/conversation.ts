@@ -92,6 +92,7 @@ export class Party {
         addresses: [`mem://${role}`],
         replaces: new Uint8Array(0),
         features: { maxMessageBytes: 1_000, maxDriftMs: 5_000 },
+        successions: new Uint8Array(0),
         ...end.hello,
       },
       channelBinding: "binding" in end ? end.binding : SERVER_BINDING,

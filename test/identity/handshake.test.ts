@@ -80,7 +80,7 @@ describe("a handshake", () => {
     };
     const first = await run();
     assert.equal(await run(), first);
-    assert.equal(first, "cbbb983ed17836823b2b7de70285d1cf234ebac7f12735079604c4497c389e7e");
+    assert.equal(first, "12aa672843d2ec5fc84cb5c38ea5ddc6914c05ed3cbfc198b13b5a4fb5f245f8");
   });
 
   test("signs the label, the role, the mode and the hash of channel and both HELLOs", async () => {

@@ -29,6 +29,7 @@ const hello: Hello = {
   addresses: ["quic://127.0.0.1:9100"],
   replaces: new Uint8Array(32).fill(7),
   features: { maxMessageBytes: 16_777_216, maxDriftMs: 5_000 },
+  successions: new Uint8Array(0),
 };
 
 /** The fields of HELLO as they travel, to be put together wrongly. */
@@ -44,6 +45,7 @@ const fields: readonly unknown[] = [
   hello.addresses,
   hello.replaces,
   [["maxDriftMs", 5_000], ["maxMessageBytes", 16_777_216]],
+  hello.successions,
 ];
 const NAMES = Object.keys(hello);
 const withField = (name: string, value: unknown) =>
@@ -69,6 +71,9 @@ describe("HELLO", () => {
       addresses: Array.from({ length: 8 }, () => `quic://${"a".repeat(248)}`),
       features: Object.fromEntries(
         Array.from({ length: 16 }, (_, i) => [`${"f".repeat(60)}${i}`, Number.MAX_SAFE_INTEGER]),
+      ),
+      successions: concat(
+        Array.from({ length: 8 }, () => concat([keysOf.client.publicKey, new Uint8Array(136)])),
       ),
     };
     assert.deepEqual(decodeHello(encodeHello(largest)), largest);
@@ -128,6 +133,13 @@ describe("HELLO", () => {
       ["addresses", ["quic://ä:1"]],
       ["addresses", [`mem://${"a".repeat(250)}`]],
       ["features", seventeen],
+      ["successions", null],
+      ["successions", new Uint8Array(167)],
+      ["successions", new Uint8Array(168)],
+      [
+        "successions",
+        concat(Array.from({ length: 9 * 168 / 32 + 1 }, () => keysOf.client.publicKey)),
+      ],
       ["features", { maxDriftMs: 5_000 }],
       ["features", [["f"]]],
       ["features", [["f", 1, 2]]],
@@ -167,7 +179,9 @@ describe("HELLO", () => {
       Array.from({ length: 16 }, (_, i) => [`${"\u20ac".repeat(62)}${i}`, i]),
     );
     const addresses = Array.from({ length: 8 }, () => `quic://${"a".repeat(248)}`);
-    const long = encodeHello({ ...hello, features, addresses });
+    const record = concat([keysOf.client.publicKey, new Uint8Array(136)]);
+    const successions = concat(Array.from({ length: 8 }, () => record));
+    const long = encodeHello({ ...hello, features, addresses, successions });
     assert.ok(long.length > MAX_HANDSHAKE_BYTES);
     assert.throws(() => decodeHello(long), { reason: "malformed", message: "HELLO is too long" });
   });

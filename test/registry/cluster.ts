@@ -103,7 +103,7 @@ export class Cluster {
     });
     const replication = createReplication({
       links,
-      keys,
+      keysOf: () => keys,
       clock,
       random,
       crypto: this.#crypto,

@@ -50,7 +50,7 @@ async function network(crypto?: (base: Crypto) => Crypto) {
     const log: [LogLevel, string][] = [];
     const replication = createReplication({
       links: { self: identity, channel },
-      keys,
+      keysOf: () => keys,
       clock: realClock,
       random: realRandom,
       crypto: crypto?.(base) ?? base,

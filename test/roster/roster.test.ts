@@ -1,3 +1,4 @@
+import { EMPTY } from "../../src/base/bytes.ts";
 import assert from "node:assert/strict";
 import * as fc from "fast-check";
 import { seededRandom } from "../../src/base/random.ts";
@@ -33,6 +34,7 @@ class Bench {
       liveness: LIVENESS_DEFAULTS,
       random: seededRandom(1),
       isAcceptable: () => true,
+      hasFollowed: () => false,
     });
     // It has found the cluster long ago.
     this.feed({ type: "neighbourUp", peer: "first@x" });
@@ -48,7 +50,14 @@ class Bench {
 
   record(index: number, more: { epoch?: number; incarnation?: number; left?: boolean } = {}): void {
     const { epoch = 1, incarnation = 0, left = false } = more;
-    const record = { name: nameOf(index), incarnation, addresses: [], ephemeral: false, left };
+    const record = {
+      name: nameOf(index),
+      incarnation,
+      addresses: [],
+      ephemeral: false,
+      left,
+      successions: EMPTY,
+    };
     this.feed({ type: "record", author: keyOf(index), epoch, record });
   }
 
@@ -273,6 +282,7 @@ test("rows survive encoding; broken ones are refused by name", () => {
     addresses: ["quic://[::1]:9", "wss://x/y"],
     ephemeral: true,
     left: false,
+    successions: EMPTY,
   };
   assert.deepEqual(decodeRecord(encodeRecord(record)), record);
   const accusation = { target: "n@x", epoch: 7, incarnation: 3, evidence: "refused" as const };
@@ -297,6 +307,7 @@ test("the dead of the past are not told to a node that has just come", () => {
     liveness: LIVENESS_DEFAULTS,
     random: seededRandom(1),
     isAcceptable: () => true,
+    hasFollowed: () => false,
   });
   const told: string[] = [];
   const feed = (event: RosterEvent, now: number) => {
@@ -311,6 +322,7 @@ test("the dead of the past are not told to a node that has just come", () => {
       addresses: [],
       ephemeral: false,
       left: false,
+      successions: EMPTY,
     };
     feed({ type: "record", author: keyOf(index), epoch, record: one }, now);
   };
