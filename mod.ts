@@ -18,6 +18,7 @@
  * @module
  */
 export { createNode } from "./src/node/node.ts";
+export type { Identity, RotationResult } from "./src/node/rotation.ts";
 export type { MemberInfo, Membership, Node } from "./src/node/node.ts";
 export type { NodeEvent } from "./src/node/events.ts";
 export type { AuthOptions, LimitOptions, NodeOptions } from "./src/node/options.ts";

@@ -57,9 +57,13 @@ test("a node that rotates its key keeps its links, processes, names and place, a
   const c = await start("c", { contactNodes: a.addresses });
   await Promise.all([b.joined({ timeoutMs: 10_000 }), c.joined({ timeoutMs: 10_000 })]);
   const pid = await b.start(Counter, [], { register: "counter" });
-  await waitFor(() => [a, c].every((node) => node.registry.lookup("counter").length === 1), {
-    what: "the counter everywhere",
-  });
+  await waitFor(
+    () =>
+      [a, c].every((node) =>
+        node.registry.lookup("counter").length === 1 && names(node).length === 3
+      ),
+    { what: "the counter and all members everywhere" },
+  );
   const counter = a.client(Counter, pid);
   const events: string[] = [];
   for (const node of [a, c]) {
