@@ -5,7 +5,7 @@ import { Ring } from "../base/ring.ts";
 import type { Connection } from "../transport/contract.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import { FramedPipe } from "./framed_pipe.ts";
-import type { FramedPipeHandler } from "./framed_pipe.ts";
+import type { FramedPipeHandler, FramedPipeOptions } from "./framed_pipe.ts";
 import type { LinkDownReason, PeerIdentity, StreamPipe } from "./ports.ts";
 
 /** First byte of a PREAMBLE: the pipe is a tagged stream, and its tag follows. */
@@ -37,7 +37,11 @@ export const StreamCode = {
 /** Bytes of one direction that may be under way before the reader has granted more. */
 export const STREAM_WINDOW: number = 2 * 1024 * 1024;
 /** Settings of the pipe of a stream: its reader grants the credit, and no frame comes in pieces. */
-const STREAM_SETTINGS = { maxMessageBytes: 0, autoConsume: false, window: STREAM_WINDOW };
+export const STREAM_SETTINGS: FramedPipeOptions = {
+  maxMessageBytes: 0,
+  autoConsume: false,
+  window: STREAM_WINDOW,
+};
 
 /** What the streams of a link need of it. */
 export interface StreamPipesOptions {

@@ -311,7 +311,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     meter,
     isNeeded: (peer) => links.isInUse(peer),
   });
-  const streams = createStreams({ self: self.name, port: links.streams, clock, logger, meter });
+  const streams = createStreams({ self, port: links.streams, clock, logger, meter });
   resolvers.push((name) => links.peer(name)?.addresses ?? []);
   resolvers.push((name) => roster.member(name)?.addresses ?? []);
   resolvers.push((name) => membership.addressesOf(name));

@@ -9,11 +9,12 @@ import {
 } from "../base/errors.ts";
 import { logOnce } from "../base/logger.ts";
 import type { Logger } from "../base/logger.ts";
-import type { StreamPipe, StreamPort } from "../link/ports.ts";
+import type { PeerIdentity, StreamPipe, StreamPort } from "../link/ports.ts";
 import { StreamCode, tagBytes } from "../link/stream_pipes.ts";
 import type { Meter } from "../metrics/meter.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { StreamError } from "./errors.ts";
+import { loopback } from "./loopback.ts";
 import { createTaggedStream } from "./tagged_stream.ts";
 import type { StreamHandle, TaggedStream } from "./tagged_stream.ts";
 
@@ -48,7 +49,8 @@ export interface Streams {
    */
   accept(tag: string, handler: (stream: TaggedStream) => void | Promise<void>): () => void;
   /**
-   * Opens a stream to whoever accepts the tag on `node`, dialling when there is no link. Resolves
+   * Opens a stream to whoever accepts the tag on `node`, which may be this one, dialling when there
+   * is no link. Resolves
    * when the stream has been accepted.
    *
    * @throws StreamError when it is refused or the link is lost; TimeoutError; TransportError and
@@ -62,7 +64,8 @@ export interface Streams {
 
 /** What the streams are made of. */
 export interface StreamsOptions {
-  readonly self: NodeName;
+  /** This node. */
+  readonly self: PeerIdentity;
   readonly port: StreamPort;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -77,7 +80,8 @@ export interface StreamsDriver extends Streams {
 
 /** Creates the streams of a node. */
 export function createStreams(options: StreamsOptions): StreamsDriver {
-  const { self, port, clock, logger, meter } = options;
+  const { port, clock, logger, meter } = options;
+  const self = options.self.name;
   const acceptors = new Map<string, (stream: TaggedStream) => void | Promise<void>>();
   const open = new Map<StreamHandle, StreamInfo>();
   const opening = new Set<(error: unknown) => void>();
@@ -128,8 +132,16 @@ export function createStreams(options: StreamsOptions): StreamsDriver {
     }
   };
 
+  const openTo = (tag: string, node: NodeName): Promise<StreamPipe> => {
+    if (node !== self) return port.open(node, tagBytes(tag));
+    const [ours, theirs] = loopback(options.self, clock);
+    ours.framed.pause();
+    port.onStream(theirs, tag);
+    return Promise.resolve(ours);
+  };
+
   const openPipe = async (tag: string, node: NodeName, isGivenUp: () => boolean) => {
-    const pipe = await port.open(node, tagBytes(tag));
+    const pipe = await openTo(tag, node);
     if (!isGivenUp() && !isClosed) return begin(pipe, tag, "opened");
     pipe.framed.abort(StreamCode.GIVEN_UP, "opening was given up");
     pipe.done();

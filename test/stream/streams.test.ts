@@ -294,3 +294,33 @@ test("hundreds of streams may be opened at once; above 256 to one node the opene
   assert.equal((await got.at(-1))?.length, 0);
   await close();
 });
+
+test("a node opens streams to itself under the same rules", async () => {
+  const { a, close } = await cluster(1);
+  await assert.rejects(a.streams.open("echo", a.name), isStreamError("no_acceptor"));
+  a.streams.accept("echo", ({ readable, writable }) => readable.pipeTo(writable));
+  const stream = await a.streams.open("echo", a.name);
+  assert.equal(stream.peer, a.name);
+  const bytes = pattern(5_000_000);
+  const writer = stream.writable.getWriter();
+  const write = async () => {
+    await writer.write(bytes);
+    await writer.close();
+  };
+  const [back] = await Promise.all([readAll(stream.readable), write()]);
+  assert.deepEqual(back, bytes);
+  await waitFor(() => a.streams.list().length === 0, { what: "the end" });
+
+  let taken = 0;
+  a.streams.accept("hold", () => {});
+  const held = await a.streams.open("hold", a.name);
+  const flood = (async () => {
+    const chunks = held.writable.getWriter();
+    for (;; taken += 64 * 1024) await chunks.write(bytes.subarray(0, 64 * 1024));
+  })();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.ok(taken > 0 && taken <= STREAM_WINDOW, `${taken} bytes wait`);
+  const failed = assert.rejects(flood, isStreamError("closing"));
+  await close();
+  await failed;
+});
