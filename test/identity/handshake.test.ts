@@ -586,6 +586,58 @@ describe("somebody in between", () => {
     assert.equal(summary(dialled), "local: bad_signature");
   });
 
+  test("gets nowhere with a pinned key's signature over another role, mode or label", async () => {
+    const { wire } = await converse(new Party("client"), new Party("server"));
+    const hellos = [wire[0]?.body as Bytes, wire[1]?.body as Bytes];
+    const transcript = crypto.sha256(
+      concat([SERVER_BINDING, ...hellos.map((hello) => crypto.sha256(hello))]),
+    );
+    const cases: [label: string, role: number, mode: string, expected: string][] = [
+      ["barrel/1 handshake", 2, "direct", "established"],
+      ["barrel/1 handshake", 1, "direct", "local: bad_signature"],
+      ["barrel/1 handshake", 2, "edge", "local: bad_signature"],
+      ["barrel/1 succession", 2, "direct", "local: bad_signature"],
+    ];
+    for (const [label, role, mode, expected] of cases) {
+      const message = concat([utf8(label), Uint8Array.of(role), utf8(mode), transcript]);
+      const signature = await crypto.sign(message, keysOf.server);
+      const client = new Party("client");
+      await converse(
+        client,
+        new Party("server"),
+        (said, index) => index === 2 ? [{ ...said, body: signature }] : [said],
+      );
+      assert.equal(summary(client), expected, `${label} ${role} ${mode}`);
+    }
+  });
+
+  test("gets nowhere with a signature that is not the canonical one", async () => {
+    const order = 2n ** 252n + 27742317777372353535851937790883648493n;
+    const unreduced = (signature: Bytes) => {
+      let s = 0n;
+      for (let i = 63; i >= 32; i--) s = s << 8n | BigInt(signature[i] as number);
+      s += order;
+      const changed = signature.slice();
+      for (let i = 32; i < 64; i++, s >>= 8n) changed[i] = Number(s & 0xffn);
+      return changed;
+    };
+    const lowOrder = (signature: Bytes) => {
+      const changed = signature.slice();
+      changed.fill(0, 0, 32);
+      changed[0] = 1;
+      return changed;
+    };
+    for (const change of [unreduced, lowOrder, () => new Uint8Array(64)]) {
+      const client = new Party("client");
+      await converse(
+        client,
+        new Party("server"),
+        (said, index) => index === 2 ? [{ ...said, body: change(said.body) }] : [said],
+      );
+      assert.equal(summary(client), "local: bad_signature");
+    }
+  });
+
   test("cannot show a server its own cookie MAC", async () => {
     const client = new Party("client", { cookie: COOKIE });
     const server = new Party("server", { cookie: COOKIE });
