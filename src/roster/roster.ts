@@ -119,6 +119,8 @@ const ASKED = 3;
 const RANDOM_PROBE_MS = 10_000;
 /** From this size on a cluster may hold a verdict back, as it may be cut in two. */
 const BRAKE_FROM = 8;
+/** Those who fall silent together are accused within so long of each other, milliseconds. */
+const OTHERS_WITHIN_MS = 2_000;
 /** Verdicts of this age still count as silence at the same time, milliseconds. */
 const WINDOW_MS = 60_000;
 /**
@@ -499,7 +501,7 @@ export class Roster {
   // Many silent at once look like a cut between two halves: only the larger half goes on, later.
   // Silence is told one node at a time, so a verdict waits until the others have had their chance.
   #isHeld(member: MemberState, reachable: number, now: number): boolean {
-    const { partitionHoldMs, suspicionMs } = this.#options.liveness;
+    const { partitionHoldMs } = this.#options.liveness;
     let silent = 0;
     for (const { status, since, downReason } of this.#members.notAlive) {
       const isLate = status === "down" && downReason === "unreachable" && now - since < WINDOW_MS;
@@ -507,7 +509,7 @@ export class Roster {
     }
     const standing = reachable + silent;
     if (standing < BRAKE_FROM) return false;
-    if (now - member.since < suspicionMs) return true;
+    if (now - member.since < OTHERS_WITHIN_MS) return true;
     if (silent <= Math.max(3, standing / 4)) {
       this.#heldSince = undefined;
       return false;
