@@ -80,7 +80,11 @@ export class World {
   readonly #links = new Set<string>();
   #order = 0;
 
-  constructor(seed: number, network: Network) {
+  readonly #sha256: Sha256;
+
+  /** `hash` may stand in for SHA-256 where the host has a faster one. */
+  constructor(seed: number, network: Network, hash: Sha256 = sha256) {
+    this.#sha256 = hash;
     this.random = seededRandom(seed);
     this.network = network;
   }
@@ -119,7 +123,7 @@ export class World {
       publicKey: node.publicKey,
       epoch: node.epoch,
       random: seededRandom(this.random.uint32()),
-      sha256,
+      sha256: this.#sha256,
       intervalMs: INTERVAL_MS,
     }, this.now);
     this.feed(node, { type: "createStore", name: STORE, validate: () => undefined });
