@@ -240,7 +240,6 @@ function dialError(address: string, error: unknown): TransportError {
 class DenoConnection implements Connection {
   readonly role: "client" | "server";
   readonly mode = "direct";
-  readonly remoteAddress: string;
   readonly channelBinding: Bytes | undefined;
   readonly closed: Promise<CloseInfo>;
   readonly #conn: QuicConn;
@@ -253,7 +252,6 @@ class DenoConnection implements Connection {
     this.role = role;
     this.#conn = conn;
     this.channelBinding = binding;
-    this.remoteAddress = formatAddress(conn.remoteAddr.hostname, conn.remoteAddr.port);
     this.closed = conn.closed.then(
       (info): CloseInfo => this.#local ?? closeInfo(info),
       (error): CloseInfo => this.#local ?? { code: 0, reason: messageOf(error), by: "lost" },
@@ -261,6 +259,12 @@ class DenoConnection implements Connection {
       for (const pipe of this.#pipes) pipe.connectionLost();
       return info;
     });
+  }
+
+  /** Where the peer is now: a client may have moved (RFC 9000 §9). */
+  get remoteAddress(): string {
+    const { hostname, port } = this.#conn.remoteAddr;
+    return formatAddress(hostname, port);
   }
 
   /** Begins to accept pipes: once the handlers are set. */

@@ -61,7 +61,6 @@ async function listen(quic: NodeQuic, address: string, options: ListenOptions): 
     try {
       const connection = new QuicConnection("server", session, binding);
       await session.opened;
-      connection.opened();
       open.add(connection);
       void connection.closed.then(() => open.delete(connection));
       options.onConnection(connection);
@@ -172,7 +171,6 @@ function clientConnection(
     throw new TransportError("tls", `${address} does not show the certificate of the expected key`);
   }
   const connection = new QuicConnection("client", session, syncHashes.sha256(leaf));
-  connection.opened();
   return connection;
 }
 
@@ -222,7 +220,7 @@ class QuicConnection implements Connection {
   readonly mode = "direct";
   readonly channelBinding: Bytes;
   readonly closed: Promise<CloseInfo>;
-  remoteAddress = "quic://0.0.0.0:0";
+  #remoteAddress = "quic://0.0.0.0:0";
   readonly #session: QuicSession;
   readonly #pipes = new Set<QuicPipe>();
   #local: CloseInfo | undefined;
@@ -244,10 +242,11 @@ class QuicConnection implements Connection {
     });
   }
 
-  /** TLS is done: the path is known. */
-  opened(): void {
+  /** Where the peer is now: a client may have moved (RFC 9000 §9). */
+  get remoteAddress(): string {
     const remote = this.#session.path?.remote;
-    if (remote) this.remoteAddress = formatAddress(remote.address, remote.port);
+    if (remote) this.#remoteAddress = formatAddress(remote.address, remote.port);
+    return this.#remoteAddress;
   }
 
   get onPipe(): ((pipe: Pipe) => void) | undefined {

@@ -58,3 +58,54 @@ export async function udpPath(
     },
   };
 }
+
+/** A NAT before the server at `port`: each of its clients comes from a port of its own. */
+export async function natPath(port: number): Promise<{
+  readonly port: number;
+  /** Whether clients that it does not know yet get through. */
+  takesClients: boolean;
+  /** From now on, clients come from other ports, and answers to the old ones are lost. */
+  rebind(): Promise<void>;
+  close(): Promise<void>;
+}> {
+  let backs = new Map<number, Socket>();
+  const front = await bindLoopback();
+  const forget = async () => {
+    const old = backs;
+    backs = new Map();
+    for (const back of old.values()) await closed(back);
+  };
+  const backOf = (client: number): Socket | undefined => {
+    const known = backs.get(client);
+    if (known !== undefined || !nat.takesClients) return known;
+    const back = createSocket("udp4");
+    // A server that has gone, or a port that was just closed.
+    back.on("error", () => {});
+    back.on("message", (packet) => front.send(packet, client, "127.0.0.1"));
+    backs.set(client, back);
+    return back;
+  };
+  front.on("message", (packet, from) => backOf(from.port)?.send(packet, port, "127.0.0.1"));
+  const nat = {
+    port: front.address().port,
+    takesClients: true,
+    rebind: forget,
+    async close() {
+      nat.takesClients = false;
+      await closed(front);
+      await forget();
+    },
+  };
+  return nat;
+}
+
+async function bindLoopback(): Promise<Socket> {
+  const socket = createSocket("udp4");
+  socket.on("error", () => {});
+  await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
+  return socket;
+}
+
+function closed(socket: Socket): Promise<void> {
+  return new Promise((resolve) => socket.close(() => resolve()));
+}

@@ -49,8 +49,8 @@ export async function echoServer(
   });
 }
 
-// Bidirectional pipes are echoed; a unidirectional pipe is a command: `close CODE REASON`, or
-// anything else, which comes back on a pipe of ours.
+// Bidirectional pipes are echoed; a unidirectional pipe is a command: `close CODE REASON`, `address`,
+// which is answered with the client's, or anything else, which comes back on a pipe of ours.
 function serveEcho(connection: Connection): void {
   connection.onPipe = (pipe) => {
     if (pipe.kind === "bidirectional") echo(pipe);
@@ -69,7 +69,9 @@ async function command(connection: Connection, pipe: Pipe): Promise<void> {
   const close = /^close (\d+) (.*)$/.exec(text);
   if (close) return connection.close(Number(close[1]), close[2] as string);
   const answer = await connection.openPipe("unidirectional");
-  answer.write(bytes);
+  answer.write(
+    text === "address" ? new TextEncoder().encode(connection.remoteAddress) : bytes,
+  );
   answer.end();
 }
 

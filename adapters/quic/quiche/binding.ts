@@ -80,7 +80,7 @@ export interface QuicheConfig {
 
 export interface QuicheHandle {
   recv(data: Uint8Array, info: { from: HostPort; to: HostPort }): number;
-  send(out: Uint8Array): [number, { to: HostPort }] | null;
+  send(out: Uint8Array): [number, { from: HostPort; to: HostPort }] | null;
   streamRecv(id: number, out: Uint8Array): [number, boolean] | null;
   streamSend(id: number, data: Uint8Array, fin: boolean): number | null;
   streamShutdown(id: number, direction: number, code: number): void;
@@ -93,8 +93,18 @@ export interface QuicheHandle {
   onTimeout(): void;
   newSourceCid(scid: Uint8Array, resetToken: bigint, retireIfNeeded: boolean): number;
   sourceCidsLeft(): number;
+  activeSourceCids(): number;
   retiredScidNext(): Uint8Array | null;
   pathEventNext(): object | null;
+  probePath(local: HostPort, remote: HostPort): void;
+  migrate(local: HostPort, remote: HostPort): void;
+  sendOnPath(
+    out: Uint8Array,
+    from: HostPort,
+    to: HostPort,
+  ): [number, { from: HostPort; to: HostPort }] | null;
+  maxSendUdpPayloadSize(): number;
+  stats(): { readonly peerDisableActiveMigration: boolean };
   close(isApp: boolean, code: number, reason: Uint8Array): void;
   peerCertChain(): Uint8Array[] | null;
   isEstablished(): boolean;
@@ -105,6 +115,9 @@ export interface QuicheHandle {
   localError(): { isApp: boolean; errorCode: number; reason: Uint8Array } | null;
   pathStats(): {
     active: boolean;
+    localHost: HostPort;
+    peerHost: HostPort;
+    recv: number;
     rtt: number;
     cwnd: number;
     sentBytes: number;

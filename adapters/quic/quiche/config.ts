@@ -11,6 +11,12 @@ const LOOPBACK_PACKET_BYTES = 16 * 1024;
 /** quiche refuses Ed25519 certificates unless told otherwise. */
 const SIGNATURE_ALGORITHMS = "ed25519:ecdsa_secp256r1_sha256";
 
+/**
+ * As many addresses as a peer may come from in a connection's life: quiche 0.18 keeps a path for
+ * each, never gives one up, and allows as many as there may be connection ids.
+ */
+const MAX_PATHS = 64;
+
 /** The largest packet that quiche writes here. */
 export const MAX_PACKET_BYTES: number = 64 * 1024;
 
@@ -62,7 +68,7 @@ export function quicheConfig(
   config.setMaxStreamWindow(STREAM_WINDOW);
   config.setInitialMaxStreamsBidi(options.maxPipes);
   config.setInitialMaxStreamsUni(options.maxPipes);
-  config.setActiveConnectionIdLimit(4);
+  config.setActiveConnectionIdLimit(MAX_PATHS);
   // Packets leave at once either way: quiche only says when they should. But unless the pacer counts
   // them, it does not know the time (time_marks.ts).
   config.enablePacing(true);

@@ -12,6 +12,10 @@ import { formatAddress } from "../address.ts";
 import type { HostPort, QuicheHandle } from "./binding.ts";
 import { endInfo, failureOf, reasonBytes } from "./close_info.ts";
 import { isLoopback, packetBytes } from "./config.ts";
+import { ID_BYTES, isLong, keyAt, SHORT_ID_AT } from "./connection_id.ts";
+import { Migration } from "./migration.ts";
+import { LocalPaths } from "./paths.ts";
+import type { LocalPath } from "./paths.ts";
 import { QuichePipe } from "./pipe.ts";
 import type { PipeOwner } from "./pipe.ts";
 import type { UdpSocket } from "./socket.ts";
@@ -32,8 +36,12 @@ export interface ConnectionHome {
   readonly socket: UdpSocket;
   /** Asks for a turn: `read`, then `send`. */
   schedule(connection: QuicheConnection): void;
-  /** Gives the peer the connection ids that it may have, and forgets those that it gave back. */
+  /** Forgets the connection ids that the peer gave back. */
+  forgetIds(connection: QuicheConnection): void;
+  /** The same, and gives the peer the ids that it may have. */
   provideIds(connection: QuicheConnection): void;
+  /** The connection sends from a port of its own from now on. */
+  left(): void;
   /** The connection is over: forget its ids. */
   gone(connection: QuicheConnection): void;
 }
@@ -45,16 +53,21 @@ export class QuicheConnection implements Connection, PipeOwner {
   readonly handle: QuicheHandle;
   readonly closed: Promise<CloseInfo>;
   readonly established: Promise<void>;
-  readonly remoteAddress: string;
   channelBinding: Bytes | undefined;
   /** The keys of our ids by which packets find it. */
   readonly keys: Set<number> = new Set();
+  /** How often it has moved: a quiche at the other end keeps an id of ours for each old path. */
+  moves = 0;
   /** The id that the client made up for us. */
   clientId: string | undefined;
 
   readonly #home: ConnectionHome;
   readonly #options: ConnectionOptions;
   readonly #marks: TimeMarks;
+  readonly #remote: HostPort;
+  readonly #paths: LocalPaths;
+  readonly #birthPath: LocalPath;
+  #migration: Migration | undefined;
   readonly #pipes = new Map<number, QuichePipe>();
   // Pipes opened here, bidirectional and unidirectional, and how many of them quiche has counted.
   readonly #opened = [0, 0];
@@ -66,6 +79,8 @@ export class QuicheConnection implements Connection, PipeOwner {
   #early: Pipe[] = [];
   #onPipe: ((pipe: Pipe) => void) | undefined;
   #path: { from: HostPort; to: HostPort };
+  // The id of ours that the peer's last packet went to.
+  #lastKey = -1;
   #isDirty = false;
   #hasNews = false;
   #timer: Timer | undefined;
@@ -88,9 +103,11 @@ export class QuicheConnection implements Connection, PipeOwner {
   ) {
     this.role = role;
     this.handle = handle;
-    this.remoteAddress = formatAddress(remote.host, remote.port);
+    this.#remote = remote;
     this.#home = home;
     this.#options = options;
+    this.#paths = new LocalPaths(handle, options.clock, home.socket);
+    this.#birthPath = this.#paths.current;
     this.#path = { from: remote, to: home.socket.local };
     this.#marks = new TimeMarks(packetBytes(isLoopback(remote.host)));
     this.#side = role === "client" ? 0 : 1;
@@ -112,12 +129,16 @@ export class QuicheConnection implements Connection, PipeOwner {
     if (handler) { for (const pipe of early) handler(pipe); }
   }
 
+  /** Where the peer is now: a client may have moved. */
+  get remoteAddress(): string {
+    const { host, port } = this.role === "client"
+      ? this.#remote
+      : this.handle.pathStats().find((path) => path.active)?.peerHost ?? this.#remote;
+    return formatAddress(host, port);
+  }
+
   openPipe(kind: "bidirectional" | "unidirectional"): Promise<Pipe> {
-    if (this.#isOver) {
-      return Promise.reject(
-        new TransportError("closed", `the connection to ${this.remoteAddress} is closed`),
-      );
-    }
+    if (this.#isOver) return Promise.reject(this.#closedError());
     const which = kind === "unidirectional" ? 1 : 0;
     const left = which === 1 ? this.handle.peerStreamsLeftUni() : this.handle.peerStreamsLeftBidi();
     // quiche counts a stream, and all below it, when it is first written to.
@@ -161,6 +182,26 @@ export class QuicheConnection implements Connection, PipeOwner {
     };
   }
 
+  /**
+   * Moves to another local port (RFC 9000 §9), of any local address; all pipes go on meanwhile.
+   * The port is the connection's own from then on.
+   *
+   * @throws TransportError `migration_disabled` where the peer or the role forbids it: dial anew;
+   *   `timeout` when the peer does not answer on the new path; `closed`; `unreachable`. The
+   *   connection stays where it was.
+   */
+  migrate(timeoutMs: number): Promise<void> {
+    if (this.#isOver) return Promise.reject(this.#closedError());
+    if (this.role === "server" || this.handle.stats().peerDisableActiveMigration) {
+      const text = this.role === "server"
+        ? "only the end that dialled can move the connection"
+        : `${this.remoteAddress} does not let connections move`;
+      return Promise.reject(new TransportError("migration_disabled", text));
+    }
+    this.#migration ??= this.#startMigration(timeoutMs);
+    return this.#migration.done;
+  }
+
   markDirty(): void {
     if (this.#isDirty || this.#isGone) return;
     this.#isDirty = true;
@@ -190,10 +231,25 @@ export class QuicheConnection implements Connection, PipeOwner {
     this.#pipes.delete(id);
   }
 
+  /** One packet with a short header; see `receive`. */
+  receiveShort(packet: Uint8Array, host: string, port: number, at?: LocalPath): void {
+    const key = keyAt(packet, SHORT_ID_AT);
+    if (key !== this.#lastKey) {
+      // Late packets to an id that the peer gave back a moment ago: quiche 0.18 would take them for
+      // a violation of the protocol, and close. Who gives an id back uses another from then on.
+      this.#home.forgetIds(this);
+      if (!this.keys.has(key)) return;
+      this.#lastKey = key;
+    }
+    this.receive(packet, host, port, at);
+  }
+
   /** One packet of the peer; garbage is dropped. */
-  receive(packet: Uint8Array, host: string, port: number): void {
+  receive(packet: Uint8Array, host: string, port: number, at: LocalPath = this.#birthPath): void {
     const { from, to } = this.#path;
-    if (from.port !== port || from.host !== host) this.#path = { from: { host, port }, to };
+    if (from.port !== port || from.host !== host || to !== at.name) {
+      this.#path = { from: { host, port }, to: at.name };
+    }
     try {
       this.handle.recv(packet, this.#path);
     } catch {
@@ -208,11 +264,13 @@ export class QuicheConnection implements Connection, PipeOwner {
     this.#hasNews = false;
     if (!this.#isEstablished && this.handle.isEstablished()) {
       this.#isEstablished = true;
+      this.#paths.limit(this.handle.maxSendUdpPayloadSize());
       this.#startKeepAlive();
       this.#establish();
     }
     if (this.#isEstablished && !this.#isOver) {
       this.#home.provideIds(this);
+      this.#migration?.look();
       if (this.handle.isReadable()) this.#readPipes();
       this.#unblock();
     }
@@ -237,6 +295,33 @@ export class QuicheConnection implements Connection, PipeOwner {
   drop(reason: string): void {
     this.#end({ code: 0, reason, by: "local" });
     this.#leave();
+  }
+
+  #startMigration(timeoutMs: number): Migration {
+    const migration = new Migration({
+      handle: this.handle,
+      paths: this.#paths,
+      clock: this.#options.clock,
+      remote: this.#remote,
+      closed: this.closed,
+      receivedOn: (path, packet, host, port) => {
+        if (packet.length < SHORT_ID_AT + ID_BYTES || isLong(packet)) return;
+        this.receiveShort(packet, host, port, path);
+      },
+      markDirty: () => this.markDirty(),
+      leaveHome: () => this.#home.left(),
+    }, timeoutMs);
+    const over = () => (this.#migration = undefined);
+    migration.done.then(() => {
+      over();
+      this.moves++;
+      this.arrived();
+    }, over);
+    return migration;
+  }
+
+  #closedError(): TransportError {
+    return new TransportError("closed", `the connection to ${this.remoteAddress} is closed`);
   }
 
   #readPipes(): void {
@@ -274,7 +359,7 @@ export class QuicheConnection implements Connection, PipeOwner {
   #sendPackets(): void {
     try {
       let sent = 0;
-      while (sent < PACKETS_A_TURN && this.#sendPacket()) sent++;
+      while (sent < PACKETS_A_TURN && this.#paths.sendNext()) sent++;
       if (sent === PACKETS_A_TURN) this.markDirty();
       else if (sent > 0 && this.#isEstablished) this.#markTime();
     } catch {
@@ -285,15 +370,7 @@ export class QuicheConnection implements Connection, PipeOwner {
   #markTime(): void {
     if (!this.#marks.isDue(this.handle, this.#options.clock.now())) return;
     this.handle.sendAckEliciting();
-    this.#sendPacket();
-  }
-
-  #sendPacket(): boolean {
-    const { socket } = this.#home;
-    const packet = this.handle.send(socket.buffer);
-    if (packet === null) return false;
-    socket.send(packet[0], packet[1].to);
-    return true;
+    this.#paths.sendNext();
   }
 
   #setTimer(): void {
@@ -312,6 +389,7 @@ export class QuicheConnection implements Connection, PipeOwner {
     this.#timerAt = Infinity;
     const ms = this.handle.timeout();
     if (ms !== null && ms <= 1) this.handle.onTimeout();
+    this.#migration?.look();
     // Nobody reads these, and a peer that keeps changing its address must not fill the memory.
     while (this.handle.pathEventNext() !== null);
     if (this.handle.isClosed()) return this.#leave();
@@ -352,6 +430,7 @@ export class QuicheConnection implements Connection, PipeOwner {
     this.#timer?.cancel();
     this.#end(endInfo(this.handle));
     this.#drain?.cancel();
+    this.#paths.close();
     this.#home.gone(this);
   }
 }

@@ -19,6 +19,9 @@ import {
 import { bindUdp } from "./socket.ts";
 import type { UdpSocket } from "./socket.ts";
 
+/** Ids that the peer holds at first: one in use and the others for paths to come. */
+const SPARE_IDS = 8;
+
 /** A UDP port and the connections that use it. */
 export class QuicheEndpoint implements ConnectionHome {
   readonly socket: UdpSocket;
@@ -99,14 +102,20 @@ export class QuicheEndpoint implements ConnectionHome {
     this.#clock.nextTurn(() => this.#turn());
   }
 
-  provideIds(connection: QuicheConnection): void {
+  forgetIds(connection: QuicheConnection): void {
     const { handle } = connection;
     for (let id = handle.retiredScidNext(); id !== null; id = handle.retiredScidNext()) {
       const key = keyAt(id, 0);
       connection.keys.delete(key);
       this.#byKey.delete(key);
     }
-    while (handle.sourceCidsLeft() > 0) {
+  }
+
+  provideIds(connection: QuicheConnection): void {
+    const { handle } = connection;
+    this.forgetIds(connection);
+    const wanted = SPARE_IDS + connection.moves;
+    while (handle.activeSourceCids() < wanted && handle.sourceCidsLeft() > 0) {
       const id = newConnectionId(this.#random);
       try {
         handle.newSourceCid(id, this.#resetToken(), false);
@@ -115,6 +124,11 @@ export class QuicheEndpoint implements ConnectionHome {
       }
       this.#own(connection, id);
     }
+  }
+
+  left(): void {
+    // A port that was bound for one dial.
+    if (this.acceptor === undefined) void this.socket.close();
   }
 
   gone(connection: QuicheConnection): void {
@@ -180,7 +194,7 @@ export class QuicheEndpoint implements ConnectionHome {
   #receive(packet: Uint8Array, host: string, port: number): void {
     if (packet.length < SHORT_ID_AT + ID_BYTES) return;
     if (isLong(packet)) return this.#receiveLong(packet, host, port);
-    this.#byKey.get(keyAt(packet, SHORT_ID_AT))?.receive(packet, host, port);
+    this.#byKey.get(keyAt(packet, SHORT_ID_AT))?.receiveShort(packet, host, port);
   }
 
   #receiveLong(packet: Uint8Array, host: string, port: number): void {

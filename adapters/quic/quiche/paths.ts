@@ -1,0 +1,146 @@
+import type { Clock, Timer } from "../../../src/base/clock.ts";
+import type { HostPort, QuicheHandle } from "./binding.ts";
+import type { UdpSocket } from "./socket.ts";
+
+/** A port that was left takes packets that are still under way for so long, milliseconds. */
+const LINGER_MS = 1_000;
+
+/** A path as quiche knows it, and the port behind it. */
+export interface LocalPath {
+  /** Quiche's name of the local end. */
+  readonly name: HostPort;
+  readonly socket: UdpSocket;
+}
+
+/**
+ * The local ports of one connection: the one it sends from and, while a migration is under way or
+ * just over, the one that is probed or was left.
+ *
+ * quiche 0.18 never gives a path up, and each keeps an id of the peer: after some moves there is none
+ * left.
+ */
+export class LocalPaths {
+  readonly #handle: QuicheHandle;
+  readonly #clock: Clock;
+  #current: LocalPath;
+  #probed: LocalPath | undefined;
+  #left: { path: LocalPath; close: () => void; timer: Timer } | undefined;
+  // Ports that are the connection's alone, other than the one it was born on.
+  readonly #own = new Set<UdpSocket>();
+  // An old path is wedged: see `sendNext`.
+  #isWedged = false;
+  #largestPacket: number | undefined;
+  // Where quiche writes: the current port's buffer, or the part of it that packets may fill.
+  #room: { of: Uint8Array; bytes: Uint8Array } | undefined;
+
+  constructor(handle: QuicheHandle, clock: Clock, socket: UdpSocket) {
+    this.#handle = handle;
+    this.#clock = clock;
+    this.#current = { name: socket.local, socket };
+  }
+
+  /** The path that the connection sends on. */
+  get current(): LocalPath {
+    return this.#current;
+  }
+
+  /**
+   * Says how large packets may be from now on: quiche applies the peer's limit to the first path
+   * only, and would send our largest on any other.
+   */
+  limit(bytes: number): void {
+    this.#largestPacket = bytes;
+    this.#room = undefined;
+  }
+
+  /** Sends one packet that quiche has ready. Returns whether there was one. */
+  sendNext(): boolean {
+    const { name, socket } = this.#current;
+    const { buffer } = socket;
+    if (this.#room?.of !== buffer) {
+      this.#room = { of: buffer, bytes: buffer.subarray(0, this.#largestPacket) };
+    }
+    const packet = this.#next(this.#room.bytes);
+    if (packet === null) return false;
+    const [length, { from, to }] = packet;
+    if (from.port === name.port) socket.send(length, to);
+    else this.#sendAside(from, buffer.subarray(0, length), to);
+    return true;
+  }
+
+  // When the peer gives back an id that it used on two paths, quiche 0.18 forgets it on one of them
+  // only. If the other is an old path that the peer has challenged, quiche wants to answer there
+  // before all else, and cannot: then it is asked for the paths that matter.
+  #next(room: Uint8Array): ReturnType<QuicheHandle["send"]> {
+    if (!this.#isWedged) {
+      try {
+        return this.#handle.send(room);
+      } catch (error) {
+        if (this.#handle.pathStats().length < 2) throw error;
+        this.#isWedged = true;
+      }
+    }
+    for (const path of this.#handle.pathStats()) {
+      if (!path.active && path.localHost.port !== this.#probed?.name.port) continue;
+      const packet = this.#handle.sendOnPath(room, path.localHost, path.peerHost);
+      if (packet !== null) return packet;
+    }
+    return null;
+  }
+
+  /** Takes up a port to be probed. */
+  probe(socket: UdpSocket): LocalPath {
+    this.#leave();
+    this.#own.add(socket);
+    this.#probed = { name: socket.local, socket };
+    return this.#probed;
+  }
+
+  /** Gives up the port that is probed. */
+  abandon({ socket }: LocalPath): void {
+    this.#probed = undefined;
+    if (this.#own.delete(socket)) void socket.close();
+  }
+
+  /**
+   * Sends on the probed path from now on. The port that was left takes what is still under way to it;
+   * then it is closed, by `leaveHome` where the connection was born on it.
+   */
+  switchTo(path: LocalPath, leaveHome: () => void): void {
+    const former = this.#current;
+    this.#probed = undefined;
+    this.#current = path;
+    this.#left = {
+      path: former,
+      timer: this.#clock.after(LINGER_MS, () => this.#leave()),
+      close: () => {
+        if (this.#own.delete(former.socket)) void former.socket.close();
+        else leaveHome();
+      },
+    };
+  }
+
+  /** The connection is over. */
+  close(): void {
+    this.#left?.timer.cancel();
+    this.#left = undefined;
+    for (const socket of this.#own) void socket.close();
+    this.#own.clear();
+  }
+
+  #leave(): void {
+    const left = this.#left;
+    this.#left = undefined;
+    left?.timer.cancel();
+    left?.close();
+  }
+
+  #sendAside(from: HostPort, packet: Uint8Array, to: HostPort): void {
+    for (const path of [this.#probed, this.#left?.path]) {
+      if (path?.name.port !== from.port) continue;
+      path.socket.buffer.set(packet);
+      return path.socket.send(packet.length, to);
+    }
+    // A port that is closed by now: for QUIC, a packet like any that is lost.
+  }
+}
