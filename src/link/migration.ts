@@ -11,6 +11,8 @@ export interface MigrationPorts {
   /** Where the peer can be reached, best first. */
   readonly addresses: () => Promise<readonly string[]>;
   readonly dial: (address: string, request: DialRequest) => Promise<Authenticated>;
+  /** Whether another connection has taken over from the link, or is about to. */
+  readonly isReplaced: () => boolean;
   /** Makes a link of a connection that takes over from `replaces`; resolves when it is up. */
   readonly takeOver: (
     authenticated: Authenticated,
@@ -37,8 +39,14 @@ export async function moveLink(
       await link.connection.migrate(timeoutMs);
       return "path";
     } catch (error) {
+      const { reason } = error as Partial<TransportError>;
+      if (reason === "closed") {
+        // The peer has handed over to a new connection meanwhile: that is a new path, too.
+        await link.over;
+        if (ports.isReplaced()) return "link";
+      }
       // The peer's transport parameters forbid it (RFC 9000 §18.2): a new connection may still do.
-      if ((error as Partial<TransportError>).reason !== "migration_disabled") throw error;
+      if (reason !== "migration_disabled") throw error;
     }
   }
   const abort = new AbortController();

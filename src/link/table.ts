@@ -482,6 +482,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
         const reached = link.role === "client" ? [link.connection.remoteAddress] : [];
         return [...reached, ...(await options.resolve(name)).addresses];
       },
+      isReplaced: () =>
+        entry.handover !== undefined || (entry.link !== undefined && entry.link !== link),
       async takeOver(authenticated, address, replaces) {
         expectPeer(authenticated, address, name);
         await takeUp(authenticated, replaces);
