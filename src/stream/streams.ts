@@ -155,9 +155,11 @@ export function createStreams(options: StreamsOptions): StreamsDriver {
       if (acceptors.has(tag)) {
         throw new ConflictError(`"${tag}" has an acceptor on ${self} already`);
       }
-      acceptors.set(tag, handler);
+      // Of its own, so that an old end ends nothing, even where one handler is given twice.
+      const acceptor = (stream: TaggedStream) => handler(stream);
+      acceptors.set(tag, acceptor);
       return () => {
-        if (acceptors.get(tag) === handler) acceptors.delete(tag);
+        if (acceptors.get(tag) === acceptor) acceptors.delete(tag);
       };
     },
     open(tag, node, { timeoutMs = OPEN_TIMEOUT_MS, signal } = {}) {

@@ -192,11 +192,12 @@ test("nobody accepts: the opener is told so by name, and it is counted", async (
 
 test("a tag has one acceptor, 1 to 255 bytes, and no reserved prefix", async () => {
   const { a, close } = await cluster(1);
-  const end = a.streams.accept("taken", () => {});
+  const handler = () => {};
+  const end = a.streams.accept("taken", handler);
   assert.throws(() => a.streams.accept("taken", () => {}), ConflictError);
   end();
   end();
-  const again = a.streams.accept("taken", () => {});
+  const again = a.streams.accept("taken", handler);
   end();
   assert.throws(
     () => a.streams.accept("taken", () => {}),
