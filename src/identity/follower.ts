@@ -1,5 +1,5 @@
 /** Follows peers to their new keys, by the word of the old ones: the only way a pin ever changes. */
-import { encodeHex } from "@std/encoding/hex";
+import { decodeHex, encodeHex } from "@std/encoding/hex";
 import { equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Crypto } from "../base/crypto.ts";
@@ -22,6 +22,10 @@ export interface Follower {
   learn(name: NodeName, publicKey: Bytes, chain: Bytes, from?: Bytes): Promise<boolean>;
   /** Whether `to` has followed `from` as the key of the node, and we go along with that. */
   hasFollowed(name: NodeName, from: Bytes, to: Bytes): boolean;
+  /** Settles when nothing is being learned any more. */
+  settled(): Promise<void>;
+  /** The keys that this one of the node has followed, as far as we know. */
+  followedBy(name: NodeName, publicKey: Bytes): Bytes[];
   /** An operator decides anew whom to believe: what the node said of its keys counts no more. */
   forget(name: NodeName): void;
   /** Whether the node has had a newer key than this. */
@@ -71,19 +75,39 @@ export function createFollower(options: {
     return true;
   };
 
+  const learn = async (name: NodeName, publicKey: Bytes, chain: Bytes, from?: Bytes) => {
+    const old = await predecessors(chain, name, publicKey, crypto);
+    const leads = from !== undefined && old.some((key) => equalBytes(key, from));
+    const pin = trust.lookup(name);
+    if (pin !== undefined && !equalBytes(pin, publicKey)) {
+      if (!old.some((key) => equalBytes(key, pin))) return leads;
+      if (!await moveOn(name, pin, publicKey)) return leads;
+    }
+    for (const key of old) remember(name, key, publicKey);
+    return leads;
+  };
+  const learning = new Set<Promise<unknown>>();
+
   return {
-    async learn(name, publicKey, chain, from) {
-      const old = await predecessors(chain, name, publicKey, crypto);
-      const leads = from !== undefined && old.some((key) => equalBytes(key, from));
-      const pin = trust.lookup(name);
-      if (pin !== undefined && !equalBytes(pin, publicKey)) {
-        if (!old.some((key) => equalBytes(key, pin))) return leads;
-        if (!await moveOn(name, pin, publicKey)) return leads;
-      }
-      for (const key of old) remember(name, key, publicKey);
-      return leads;
+    learn(name, publicKey, chain, from) {
+      const learned = learn(name, publicKey, chain, from);
+      learning.add(learned);
+      return learned.finally(() => learning.delete(learned));
+    },
+    async settled() {
+      await Promise.allSettled(learning);
     },
     hasFollowed: (name, from, to) => successors.get(idOf(name, from)) === encodeHex(to),
+    followedBy(name, publicKey) {
+      const newest = encodeHex(publicKey);
+      const old: Bytes[] = [];
+      for (const [id, key] of successors) {
+        if (key === newest && id.startsWith(`${name} `)) {
+          old.push(decodeHex(id.slice(name.length + 1)));
+        }
+      }
+      return old;
+    },
     forget(name) {
       for (const id of successors.keys()) if (id.startsWith(`${name} `)) successors.delete(id);
     },

@@ -251,10 +251,17 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     async follow(name, publicKey, chain) {
       await followPeer(name, publicKey, chain, links, follower);
     },
+    onOldKey: (publicKey, epoch) => registry.onLife("forget", publicKey, epoch),
     successions: () => ring.chain,
     onLife(what, member) {
-      registry.onLife(what, member.publicKey, member.epoch);
-      replication.onLife(what, member.publicKey, member.epoch);
+      const { name, publicKey, epoch } = member;
+      registry.onLife(what, publicKey, epoch);
+      replication.onLife(what, publicKey, epoch);
+      // Shared rows stay under the key with which a life began; the node's own moved, and do not return.
+      for (const old of follower.followedBy(name, publicKey)) {
+        if (what !== "restore") registry.onLife(what, old, epoch);
+        replication.onLife(what, old, epoch);
+      }
       if (what !== "retire") return;
       trust.forgetEphemeral(member.name);
       // Nothing comes over its link any more; goodbyes would only wait for it.
@@ -371,6 +378,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     await world.disk.close();
     broadcast.close();
     await connector.close();
+    await follower.settled();
     events.close();
     clock.close();
     await world.unlock();

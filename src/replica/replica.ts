@@ -361,7 +361,7 @@ export class Replica {
     this.#publicKey = publicKey;
     for (const store of this.#stores.values()) {
       // Shared rows are not replaced by what comes after them: this life goes on under its first key.
-      if (store.kind === "kept") continue;
+      if (store.kind !== "own") continue;
       this.#rekeyed.add(store);
       if (store.own.batch === undefined) this.#takeKey(store);
     }

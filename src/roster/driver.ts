@@ -55,6 +55,8 @@ export interface RosterDriverOptions {
   readonly hasFollowed: (name: NodeName, from: Bytes, to: Bytes) => boolean;
   /** Checks how a node says that it came to its key; what follows from it is done when it settles. */
   readonly follow: (name: NodeName, publicKey: Bytes, chain: Bytes) => Promise<void>;
+  /** A member has had another key for so long that its rows under the old one are to go. */
+  readonly onOldKey: (publicKey: Bytes, epoch: number) => void;
   /** How this node came to its key. */
   readonly successions: () => Bytes;
   /** A life was declared over, was not, or is forgotten: other stores follow. */
@@ -204,7 +206,7 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
     logger.log("info", `${member.name} goes on under a new key`, { node: member.name });
     clock.after(OLD_ROWS_MS, () => {
       if (isClosed) return;
-      options.onLife("forget", { ...member, publicKey });
+      options.onOldKey(publicKey, member.epoch);
       store.forget(publicKey, member.epoch);
       names.delete(idOf(publicKey));
     });
