@@ -45,7 +45,10 @@ for (const ephemeral of [false, true]) {
     await late.joined({ timeoutMs: 10_000 });
     const inLate = await open(late);
     await waitFor(() => inLate.size === 3, { what: "all for a latecomer" });
-    assert.deepEqual([...inLate.entries()].sort(), [["after", 2], ["before", 3], ["changed", 2]]);
+    assert.deepEqual([...inLate.entries()].sort(([x], [y]) => (x < y ? -1 : 1)), [["after", 2], [
+      "before",
+      3,
+    ], ["changed", 2]]);
     await late.close();
     await b.close();
     await waitFor(() => inA.size === (ephemeral ? 1 : 3), { what: "what stays" });
