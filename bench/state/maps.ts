@@ -1,0 +1,90 @@
+/** Maps against the trivially correct model, and with one clock an hour off. */
+import fc from "fast-check";
+import { randomBelow } from "../../src/base/random.ts";
+import { play, stories } from "../../test/map/story.ts";
+import { MapWorld } from "../../test/map/world.ts";
+import type { Node } from "../../test/map/world.ts";
+import { Collected } from "./figures.ts";
+import type { Experiment, Settings } from "./figures.ts";
+
+const HOUR_MS = 3_600_000;
+
+function linkAll(nodes: readonly Node[], world: MapWorld): void {
+  for (const a of nodes) for (const b of nodes) world.link(a, b);
+}
+
+function clocks(seed: number, skewMs: number, figures: Collected): number {
+  const world = new MapWorld(seed, { loss: 0.05, duplication: 0.05, maxDelayMs: 50 });
+  const nodes = Array.from({ length: 7 }, (_, i) => world.addNode(false, i === 0 ? skewMs : 0));
+  linkAll(nodes, world);
+  const honest = nodes.slice(1);
+  let lost = 0;
+  let written = 0;
+  for (let i = 0; i < 200; i++) {
+    const key = `k${i % 20}`;
+    if (i % 5 === 0) world.set(nodes[0] as Node, `k${randomBelow(world.random, 20)}`);
+    else {
+      const writer = honest[randomBelow(world.random, honest.length)] as Node;
+      world.set(writer, key);
+      const id = world.writes.length - 1;
+      world.run(60_000);
+      written++;
+      // The last write of an honest node, with time for all to know it: all must show it.
+      for (const node of honest) if (node.shown.get(key) !== id) lost++;
+    }
+  }
+  let driftMs = 0;
+  for (const node of honest) {
+    driftMs = Math.max(driftMs, node.hlc.now().wallMs - world.wall(node));
+  }
+  const how = `${skewMs > 0 ? "+" : "-"}1 h:`;
+  figures.add(`${how} honest clocks drift, ms`, driftMs, {
+    good: ["<=", 5_000],
+    goal: ["<=", 5_000],
+  });
+  figures.add(`${how} writes of honest nodes`, written);
+  figures.add(`${how} of those lost somewhere`, lost, { good: ["<=", 0], goal: ["<=", 0] });
+  return world.writes.length;
+}
+
+/** E20. */
+export const oneClockOff: Experiment = {
+  id: "E20",
+  title: "a map, and one clock an hour ahead or behind",
+  about:
+    "Seven nodes write the same 20 keys, one of them with a clock that is an hour off. Every " +
+    "write of an honest node must be what all honest nodes show a minute later.",
+  run({ seeds, progress }: Settings) {
+    const figures = new Collected();
+    const traces = seeds.map((seed) => {
+      progress(`seed ${seed}`);
+      return clocks(seed, HOUR_MS, figures) + clocks(seed, -HOUR_MS, figures);
+    });
+    return { nodes: 7, metrics: figures.metrics, plots: [], traces };
+  },
+};
+
+/** E21. */
+export const mapModel: Experiment = {
+  id: "E21",
+  title: "maps against a model that is right by inspection",
+  about:
+    "Random histories of 3 to 7 replicas: loss, doubling, reordering, splits, crashes, restarts " +
+    "from disk and from nothing, clocks 2 s apart. --nodes is the number of histories of a seed. At " +
+    "the end all must show what the model says, and nobody ever what it knew to be replaced. " +
+    "`BARREL_MODEL_RUNS` does the same for the rows below, in test/replica/model.test.ts.",
+  run({ nodes: runs = 1_000, seeds, progress }: Settings) {
+    const figures = new Collected();
+    for (const seed of seeds) {
+      progress(`seed ${seed}`);
+      const { failed, counterexample } = fc.check(fc.property(stories, play), {
+        numRuns: runs,
+        seed,
+      });
+      figures.add("histories", runs);
+      figures.add("of those that diverged", failed ? 1 : 0, { good: ["<=", 0], goal: ["<=", 0] });
+      if (failed) progress(JSON.stringify(counterexample));
+    }
+    return { nodes: 7, metrics: figures.metrics, plots: [], traces: seeds };
+  },
+};

@@ -1,0 +1,258 @@
+/** Replicated state: what it costs at rest, for an update and for a node that joins late. */
+import { hash } from "node:crypto";
+import { utf8 } from "../../src/base/bytes.ts";
+import type { Bytes } from "../../src/base/bytes.ts";
+import { randomBelow } from "../../src/base/random.ts";
+import { World } from "../../test/replica/world.ts";
+import type { Node } from "../../test/replica/world.ts";
+import { Collected } from "./figures.ts";
+import type { Experiment, Result, Settings } from "./figures.ts";
+
+const DEGREE = 5;
+/** How often the reference pulls the whole state of a random peer, in seconds. */
+const FULL_PULL_S = 30;
+const META_BYTES = 24;
+
+// The host's own is three times as fast as the one that runs everywhere.
+const sha256 = (data: Uint8Array): Bytes => new Uint8Array(hash("sha256", data, "buffer"));
+
+// A ring and random chords: connected, and everybody has about as many neighbours.
+function linkAll(world: World, nodes: readonly Node[]): void {
+  const { length } = nodes;
+  for (const [i, node] of nodes.entries()) {
+    world.link(node, nodes[(i + 1) % length] as Node);
+    for (let k = 0; k < (DEGREE - 2) / 2; k++) {
+      world.link(node, nodes[randomBelow(world.random, length)] as Node);
+    }
+  }
+}
+
+function total(world: World): number {
+  return world.sent.control + world.sent.data + world.sent.broadcast;
+}
+
+function isWhole(world: World, node: Node, authors: readonly Node[]): boolean {
+  const state = world.state(node);
+  return authors.every((author) => {
+    if (author === node) return true;
+    const { epoch, seq } = state.version(author.origin);
+    const head = world.state(author).signedRows.head;
+    return epoch === head?.epoch && seq === head.seq;
+  });
+}
+
+/** Runs until it holds; the virtual milliseconds it took. */
+function until(world: World, holds: () => boolean, stepMs: number, withinMs: number): number {
+  const start = world.now;
+  while (!holds()) {
+    if (world.now - start > withinMs) return Infinity;
+    world.run(stepMs);
+  }
+  return world.now - start;
+}
+
+function lateJoiner(count: number, names: number, seed: number, figures: Collected): number {
+  const world = new World(
+    seed,
+    { loss: 0, duplication: 0, minDelayMs: 10, maxDelayMs: 10 },
+    sha256,
+  );
+  world.checks = false;
+  const nodes = Array.from({ length: count }, () => world.addNode());
+  world.run(100);
+  linkAll(world, nodes);
+  for (let i = 0; i < names; i++) {
+    const node = nodes[i % count] as Node;
+    world.put(node, `${i}:service_${i}`, world.random.bytes(META_BYTES));
+  }
+  world.run(1_000);
+  until(world, () => nodes.every((node) => isWhole(world, node, nodes)), 1_000, 120_000);
+  world.run(60_000);
+  const of = `${count} nodes, ${names} names:`;
+
+  let before = total(world);
+  const idleS = 120;
+  world.run(idleS * 1000);
+  const idle = (total(world) - before) / count / idleS;
+  figures.add(`${of} idle, B/s a node`, idle, { good: ["<=", 100], goal: ["<=", 10] });
+
+  before = total(world);
+  const updates = 10;
+  for (let i = 0; i < updates; i++) {
+    const key = `${i}:service_${i}`;
+    world.put(nodes[i % count] as Node, key, world.random.bytes(META_BYTES));
+    world.run(1_000);
+  }
+  const noise = idle * count * updates;
+  const update = (total(world) - before - noise) / updates / count;
+  figures.add(`${of} one update, B a node`, update);
+
+  const late = world.addNode();
+  const state = bytesOf(world, nodes);
+  before = world.sent.data;
+  const rest = [late, ...nodes];
+  for (let i = 0; i < DEGREE; i++) {
+    world.link(late, nodes[randomBelow(world.random, count)] as Node);
+  }
+  const ms = until(world, () => isWhole(world, late, nodes), 50, 60_000);
+  figures.add(`${of} a late joiner is complete, s`, ms / 1000, {
+    good: ["<=", 10],
+    goal: ["<=", 3],
+  });
+  world.run(10_000);
+  figures.add(`${of} what it pulled, × the state's bytes`, (world.sent.data - before) / state, {
+    good: ["<=", 1.5],
+    goal: ["<=", 1.2],
+  });
+  figures.add(`${of} full pulls would take, B/s a node`, state / FULL_PULL_S);
+  return rest.length + world.events;
+}
+
+// Keys, values, and for each author its head.
+function bytesOf(world: World, nodes: readonly Node[]): number {
+  let bytes = 0;
+  for (const node of nodes) {
+    bytes += 32 + 8 + 4 + 32 + 64;
+    for (const { key, value } of world.state(node).signedRows.rows()) {
+      bytes += utf8(key).length + value.length;
+    }
+  }
+  return bytes;
+}
+
+function splitAndRestart(count: number, seed: number, figures: Collected): number {
+  const world = new World(
+    seed,
+    { loss: 0.01, duplication: 0, minDelayMs: 10, maxDelayMs: 50 },
+    sha256,
+  );
+  world.checks = false;
+  const nodes = Array.from({ length: count }, () => world.addNode());
+  world.run(100);
+  linkAll(world, nodes);
+  const write = (round: string) => {
+    for (const node of nodes) world.put(node, `name-${round}`, utf8(round));
+  };
+  write("before");
+  world.run(1_000);
+  const whole = () => nodes.every((node) => isWhole(world, node, nodes));
+  until(world, whole, 500, 120_000);
+  world.split(new Set(nodes.filter((_, i) => i % 2 === 0)));
+  linkAll(world, nodes);
+  for (let minute = 0; minute < 10; minute++) {
+    write(`split-${minute}`);
+    world.run(60_000);
+  }
+  world.heal();
+  linkAll(world, nodes);
+  const healed = until(world, whole, 250, 300_000);
+  figures.add("state equal after 10 min of a 50/50 split, s", healed / 1000, {
+    good: ["<=", 50],
+    goal: ["<=", 30],
+  });
+  for (const node of nodes) world.crash(node);
+  for (const node of nodes) world.start(node);
+  world.run(1_000);
+  linkAll(world, nodes);
+  write("again");
+  world.run(250);
+  figures.add("state equal after a full restart, s", until(world, whole, 250, 300_000) / 1000, {
+    good: ["<=", 50],
+    goal: ["<=", 30],
+  });
+  return world.events;
+}
+
+function viewChurn(count: number, seed: number, figures: Collected): number {
+  const world = new World(
+    seed,
+    { loss: 0.01, duplication: 0, minDelayMs: 10, maxDelayMs: 50 },
+    sha256,
+  );
+  world.checks = false;
+  const nodes = Array.from({ length: count }, () => world.addNode());
+  world.run(100);
+  linkAll(world, nodes);
+  for (const [i, node] of nodes.entries()) world.put(node, `${i}:service_${i}`, utf8("here"));
+  world.run(1_000);
+  until(world, () => nodes.every((node) => isWhole(world, node, nodes)), 500, 120_000);
+  let wrong = 0;
+  let asked = 0;
+  for (let round = 0; round < 100; round++) {
+    for (let k = 0; k < count / 10; k++) {
+      const a = nodes[randomBelow(world.random, count)] as Node;
+      world.unlink(a, nodes[randomBelow(world.random, count)] as Node);
+      world.link(a, nodes[randomBelow(world.random, count)] as Node);
+    }
+    world.run(1_000);
+    for (let k = 0; k < 100; k++) {
+      const i = randomBelow(world.random, count);
+      const asker = world.state(nodes[randomBelow(world.random, count)] as Node);
+      asked++;
+      if (asker.rowsOf(`${i}:service_${i}`).length !== 1) wrong++;
+    }
+  }
+  figures.add("look-ups while views churn", asked);
+  figures.add("of those wrong", wrong, { good: ["<=", 0], goal: ["<=", 0] });
+  return world.events;
+}
+
+function each(
+  { seeds, progress }: Settings,
+  nodes: number,
+  run: (seed: number, figures: Collected) => number,
+): Result {
+  const figures = new Collected();
+  const traces = seeds.map((seed) => {
+    progress(`seed ${seed}`);
+    return run(seed, figures);
+  });
+  return { nodes, metrics: figures.metrics, plots: [], traces };
+}
+
+/** E14. */
+export const lateJoin: Experiment = {
+  id: "E14",
+  title: "state: idle, one update, a late joiner",
+  about:
+    "Registry-like rows on nodes with five neighbours, 10 ms apart. A broadcast counts once for " +
+    "each node that gets it, which is what a broadcast tree sends. The last figure is what the " +
+    "reference's way would cost: every node pulls the whole state every 30 s.",
+  limits: "1,000 nodes with 10,000 names each would not fit the memory of one process: from 200 " +
+    "nodes there are 1,000 names. What is idle does not depend on the names.",
+  run: (settings) =>
+    each(settings, settings.nodes ?? 100, (seed, figures) => {
+      const nodes = settings.nodes ?? 100;
+      return lateJoiner(nodes, nodes < 200 ? 10_000 : 1_000, seed, figures);
+    }),
+};
+
+/** E12, for the state. */
+export const stateHeals: Experiment = {
+  id: "E12s",
+  title: "state: a split of 10 minutes, and a full restart",
+  about:
+    "Both sides of a 50/50 split write every minute; then it heals. Then all nodes restart with " +
+    "empty memories at once. Links lose 1 % of their frames.",
+  run: (settings) =>
+    each(
+      settings,
+      settings.nodes ?? 100,
+      (seed, figures) => splitAndRestart(settings.nodes ?? 100, seed, figures),
+    ),
+};
+
+/** E13. */
+export const lookUps: Experiment = {
+  id: "E13",
+  title: "look-ups while views churn and nobody dies",
+  about:
+    "A tenth of the edges of the overlay are torn and made anew every second for 100 seconds, " +
+    "and random nodes look random names up.",
+  run: (settings) =>
+    each(
+      settings,
+      settings.nodes ?? 200,
+      (seed, figures) => viewChurn(settings.nodes ?? 200, seed, figures),
+    ),
+};
