@@ -117,3 +117,17 @@ test("a stream outlives the hand-over of its link, and one that is opened meanwh
     await sim.close();
   }
 });
+
+test("a close is done when the peer has said that everything has arrived", async () => {
+  const sim = await createSimulation({ seed: 14, nodes: 2, latencyMs: [100, 100] });
+  const [a, b] = [sim.node(0), sim.node(1)];
+  await sim.until(() => a.membership.members().length === 2);
+  b.streams.accept("test", () => {});
+  const stream = await sim.run(a.streams.open("test", b.name));
+  const writer = stream.writable.getWriter();
+  await sim.run(writer.write(pattern(100)));
+  const before = sim.now();
+  await sim.run(writer.close());
+  assert.ok(sim.now() - before >= 200, `after ${sim.now() - before} ms, with a round trip of 200`);
+  await sim.close();
+});
