@@ -55,6 +55,7 @@ export class Deadlines<V> {
   /** Takes out the values whose time has come. */
   expire(now: number): [NodeName, V][] {
     const over: [NodeName, V][] = [];
+    if (this.#slots.size === 0) return over;
     for (const [name, slot] of this.#slots) if (slot.until <= now) over.push([name, slot.value]);
     for (const [name] of over) this.#slots.delete(name);
     return over;
@@ -63,6 +64,8 @@ export class Deadlines<V> {
   /** When the next value ends; `Infinity` when there is none. */
   get nextAt(): number {
     let next = Infinity;
+    // Asked after every event: the usual case allocates no iterator.
+    if (this.#slots.size === 0) return next;
     for (const slot of this.#slots.values()) if (slot.until < next) next = slot.until;
     return next;
   }

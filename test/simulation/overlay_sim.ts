@@ -99,6 +99,8 @@ export class OverlaySim {
   now: number = 0;
   /** Events executed. */
   steps: number = 0;
+  /** Frames of these types are not sent, such as `shuffle`: a world without cycles. */
+  readonly muted: Set<string> = new Set();
   /** Hash of all that happened, in order. */
   trace: number = 0;
   readonly counts: Map<string, number> = new Map();
@@ -282,6 +284,7 @@ export class OverlaySim {
     for (const effect of effects) {
       switch (effect.type) {
         case "send":
+          if (this.muted.has(effect.message.type)) break;
           this.#count(`hyparview.${effect.message.type}`);
           this.#send(node, effect.peer, { protocol: "hyparview", message: effect.message });
           break;

@@ -1,0 +1,101 @@
+/** The frame of an experiment: settings in, metrics and plots out. */
+
+/** What the command line asks for. */
+export interface Settings {
+  /** Nodes, in place of the experiment's own number. */
+  readonly nodes: number | undefined;
+  readonly seeds: readonly number[];
+  /** The papers' pseudo-code in place of our machines. */
+  readonly isPaper: boolean;
+  readonly progress: (line: string) => void;
+}
+
+/** A limit that a value must keep: `["<=", 9]`. */
+export type Limit = readonly ["<=" | ">=", number];
+
+/** One figure, of each seed. */
+export interface Metric {
+  readonly name: string;
+  /** The figure of the paper, as it is to be printed. */
+  readonly published?: string;
+  /** As good as the reference. */
+  readonly good?: Limit;
+  readonly goal?: Limit;
+  readonly values: readonly number[];
+}
+
+/** A curve. */
+export interface Series {
+  readonly name: string;
+  readonly points: readonly (readonly [x: number, y: number])[];
+}
+
+/** A plot of curves. */
+export interface Plot {
+  readonly title: string;
+  readonly x: string;
+  readonly y: string;
+  readonly series: readonly Series[];
+}
+
+/** What came out. */
+export interface Result {
+  /** Nodes that took part. */
+  readonly nodes: number;
+  readonly metrics: readonly Metric[];
+  readonly plots: readonly Plot[];
+  /** One hash a seed: the same seed and commit give the same. */
+  readonly traces: readonly number[];
+}
+
+/** One experiment; add it to the list in `list.ts`. */
+export interface Experiment {
+  readonly id: string;
+  readonly title: string;
+  /** How it is set up, and what is counted how, in a few sentences. */
+  readonly about: string;
+  /** What keeps a figure from its goal, where it does. */
+  readonly limits?: string;
+  readonly run: (settings: Settings) => Result;
+}
+
+/** The value that stands for all seeds. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1
+    ? sorted[middle] as number
+    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+}
+
+/** The worst value, seen from the metric's limit. */
+export function worst({ values, good, goal }: Metric): number {
+  return (good ?? goal)?.[0] === ">=" ? Math.min(...values) : Math.max(...values);
+}
+
+/** Whether a limit is kept by the median; `undefined` where there is none. */
+export function keeps(metric: Metric, limit: Limit | undefined): boolean | undefined {
+  if (limit === undefined) return undefined;
+  const value = median(metric.values);
+  return limit[0] === "<=" ? value <= limit[1] : value >= limit[1];
+}
+
+/** A metric of one name over several seeds. */
+export class Collected {
+  readonly #metrics = new Map<string, { metric: Metric; values: number[] }>();
+
+  /** Adds one seed's value. */
+  add(name: string, value: number, limits: Omit<Metric, "name" | "values"> = {}): void {
+    const known = this.#metrics.get(name);
+    if (known !== undefined) known.values.push(value);
+    else {
+      const values = [value];
+      this.#metrics.set(name, { metric: { name, values, ...limits }, values });
+    }
+  }
+
+  /** All metrics in the order in which they came up. */
+  get metrics(): Metric[] {
+    return [...this.#metrics.values()].map(({ metric }) => metric);
+  }
+}

@@ -1,0 +1,96 @@
+/** What a set of views looks like from above: paths, clustering, components, floods. */
+import { randomBelow } from "../../src/base/random.ts";
+import type { Random } from "../../src/base/random.ts";
+
+/** Active views of nodes `0` to `size - 1`. */
+export interface Graph {
+  readonly size: number;
+  readonly alive: Uint8Array;
+  neighbours(node: number): readonly number[];
+}
+
+/** The shape of the overlay of the living. */
+export interface Shape {
+  readonly clustering: number;
+  readonly path: number;
+  readonly longest: number;
+  /** Percent of the nodes with `degree` neighbours. */
+  readonly full: number;
+  readonly components: number;
+  readonly oneSided: number;
+}
+
+/** Distances from `start` by the views as they are; -1 where no way leads. */
+export function distances(graph: Graph, start: number) {
+  const hops = new Int16Array(graph.size).fill(-1);
+  const queue = new Int32Array(graph.size);
+  let reached = 1;
+  hops[start] = 0;
+  queue[0] = start;
+  for (let i = 0; i < reached; i++) {
+    const node = queue[i] as number;
+    for (const peer of graph.neighbours(node)) {
+      if (!graph.alive[peer] || hops[peer] !== -1) continue;
+      hops[peer] = (hops[node] as number) + 1;
+      queue[reached++] = peer;
+    }
+  }
+  return { hops, reached, last: hops[queue[reached - 1] as number] as number };
+}
+
+/** The numbers of the living. */
+export function living(graph: Graph): number[] {
+  const nodes: number[] = [];
+  for (let node = 0; node < graph.size; node++) if (graph.alive[node]) nodes.push(node);
+  return nodes;
+}
+
+/** Measures the graph; paths from `samples` random nodes. */
+export function shapeOf(graph: Graph, degree: number, samples: number, random: Random): Shape {
+  const nodes = living(graph);
+  let clustering = 0, full = 0, oneSided = 0;
+  for (const node of nodes) {
+    const views = graph.neighbours(node);
+    if (views.length >= degree) full++;
+    let edges = 0;
+    for (const peer of views) {
+      const others = graph.neighbours(peer);
+      if (!others.includes(node)) oneSided++;
+      for (const third of views) if (others.includes(third)) edges++;
+    }
+    if (views.length > 1) clustering += edges / (views.length * (views.length - 1));
+  }
+  let sum = 0, count = 0, longest = 0;
+  for (let i = 0; i < samples; i++) {
+    const { hops, reached, last } = distances(graph, nodes[randomBelow(random, nodes.length)] ?? 0);
+    for (const node of nodes) if ((hops[node] as number) > 0) sum += hops[node] as number;
+    count += reached - 1;
+    longest += last;
+  }
+  return {
+    clustering: clustering / nodes.length,
+    path: sum / count,
+    longest: longest / samples,
+    full: (100 * full) / nodes.length,
+    components: components(graph, nodes),
+    oneSided,
+  };
+}
+
+function components(graph: Graph, nodes: readonly number[]): number {
+  const parent = Int32Array.from({ length: graph.size }, (_, i) => i);
+  const find = (node: number): number => {
+    let top = node;
+    while (parent[top] !== top) {
+      parent[top] = parent[parent[top] as number] as number;
+      top = parent[top] as number;
+    }
+    return top;
+  };
+  for (const node of nodes) {
+    for (const peer of graph.neighbours(node)) {
+      if (graph.alive[peer]) parent[find(node)] = find(peer);
+    }
+  }
+  return nodes.filter((node) => find(node) === node).length;
+}

@@ -1,0 +1,11 @@
+/** All experiments in order. To add one: write an {@link Experiment} and name it here. */
+import type { Experiment } from "./experiment.ts";
+import { healing, massFailure, messageByMessage, restingOverlay } from "./failures.ts";
+
+/** All experiments. */
+export const experiments: readonly Experiment[] = [
+  restingOverlay,
+  massFailure,
+  messageByMessage,
+  healing,
+];
