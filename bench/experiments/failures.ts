@@ -118,7 +118,8 @@ function observe(world: World, seed: number): Aftermath {
     }
   }
   // Messages that react() paced a second apart and that reached all need no cycle at all.
-  const isWhole = () => Array.from({ length: 10 }, () => flood(world, random)).every((x) => x === 100);
+  const isWhole = () =>
+    Array.from({ length: 10 }, () => flood(world, random)).every((x) => x === 100);
   let cycles = 1;
   for (let whole = isWhole(); !whole && cycles < 30; whole = isWhole()) {
     world.react();
@@ -156,9 +157,10 @@ const average = (values: readonly number[]) =>
 export const massFailure: Experiment = {
   id: "E2",
   title: "Reliability after a mass failure",
-  about: "A share of all nodes stops at once. A message is flooded before anybody knows; then the " +
+  about:
+    "A share of all nodes stops at once. A message is flooded before anybody knows; then the " +
     "connections to the dead are reset and their neighbours react. 1,000 messages are flooded over the active views before the next cycle " +
-    "(no shuffle, no probe); the reactions to each of the first 20 are awaited, one second each. " +
+    "(no shuffle); the reactions to each of the first 20 are awaited, one second each. " +
     "Reliability: the share of the living that a message reaches, on average.",
   run: (settings) =>
     overRates(settings, PUBLISHED.keys(), (collected, rate, { reliability }) => {
@@ -187,7 +189,8 @@ export const massFailure: Experiment = {
 export const messageByMessage: Experiment = {
   id: "E3",
   title: "Recovery, message by message",
-  about: "As E2: the share of the living that each of the first messages after the failure reaches " +
+  about:
+    "As E2: the share of the living that each of the first messages after the failure reaches " +
     "when it is flooded and nothing repeats it; messages are one second apart. Beside it, our " +
     "broadcast of a message at the moment of the failure, which is repaired.",
   run: (settings) =>

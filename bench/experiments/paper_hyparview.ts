@@ -135,7 +135,14 @@ export class PaperOverlay implements Graph {
         ...this.#sample(others, SHUFFLE_ACTIVE),
         ...this.#sample(this.#passive.of(node), SHUFFLE_PASSIVE),
       ];
-      this.#queue.push({ type: "shuffle", from: node, to: target, origin: node, ttl: ARWL, entries });
+      this.#queue.push({
+        type: "shuffle",
+        from: node,
+        to: target,
+        origin: node,
+        ttl: ARWL,
+        entries,
+      });
       this.#settle();
     }
   }
@@ -198,7 +205,13 @@ export class PaperOverlay implements Graph {
         }
         if (origin === to) return;
         const reply = this.#sample(this.#passive.of(to), entries.length);
-        this.#queue.push({ type: "shuffleReply", from: to, to: origin, entries: reply, sent: entries });
+        this.#queue.push({
+          type: "shuffleReply",
+          from: to,
+          to: origin,
+          entries: reply,
+          sent: entries,
+        });
         return this.#integrate(to, entries, reply);
       }
       case "shuffleReply":

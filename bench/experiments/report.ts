@@ -68,7 +68,9 @@ export function page(
     [
       `- ${figure(result.nodes)} nodes; seeds ${how.seeds.join(", ")}: median and worst`,
       `- traces ${result.traces.map((trace) => trace.toString(16).padStart(8, "0")).join(", ")}`,
-      `- commit ${how.commit}; ${figure(Math.round(how.seconds))} s of processor time on ${how.machine}`,
+      `- commit ${how.commit}; ${
+        figure(Math.round(how.seconds))
+      } s of processor time on ${how.machine}`,
       `- \`${how.command}\``,
     ].join("\n"),
     "",

@@ -70,7 +70,7 @@ export class OurWorld implements World {
   }
 
   react(): void {
-    this.sim.muted.add("shuffle").add("probe");
+    this.sim.muted.add("shuffle");
     this.sim.run(1_000);
     this.sim.muted.clear();
   }

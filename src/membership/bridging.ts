@@ -10,6 +10,8 @@ import type { Views } from "./views.ts";
 
 /** Milliseconds between two probes of a stranger, and up to four times that while all is calm. */
 const PROBE_INTERVAL_MS = 30_000;
+/** Between two probes of a sweep, milliseconds. */
+const SWEEP_MS = 250;
 /** Edges that a newcomer moves, and the pause before each, milliseconds. */
 const MIXES = 2;
 const MIX_MS = 20_000;
@@ -31,6 +33,7 @@ export class Bridging {
   readonly #island: Island;
   #probeTurn = 0;
   #mixesLeft = 0;
+  #sweep: NodeName[] = [];
 
   /** `tryContact` turns to a contact that is no neighbour; `false` when there is none. */
   constructor(views: Views, tryContact: (now: number) => boolean, now: number) {
@@ -48,12 +51,23 @@ export class Bridging {
   /** Stops. */
   stop(): void {
     this.beatAt = this.probeAt = this.mixAt = Infinity;
+    this.#sweep = [];
   }
 
   /** A newcomer has found its first neighbour: it will move some edges. */
   planMixes(now: number): void {
     this.#mixesLeft = MIXES;
     this.mixAt = now + this.#views.jittered(MIX_MS);
+  }
+
+  /**
+   * Departure: who lost most neighbours at once says a word to each passive peer, one by one. After
+   * a mass failure some of the living know nobody else who lives: they can only be found, and once
+   * all others have what they need, nobody would look for them any more.
+   */
+  planSweep(now: number): void {
+    this.#sweep = this.#views.passive.names();
+    this.probeAt = Math.min(this.probeAt, now + this.#views.jittered(SWEEP_MS));
   }
 
   /** Reminds one neighbour of the edge, and tells it our island. */
@@ -108,6 +122,12 @@ export class Bridging {
 
   /** Departure: one contact, stranger or passive peer is asked now and then which island it is on. */
   probe(calm: number, now: number): void {
+    for (let name = this.#sweep.pop(); name !== undefined; name = this.#sweep.pop()) {
+      const peer = this.#views.passive.get(name);
+      if (peer === undefined || !this.#views.isEligible(name)) continue;
+      this.probeAt = now + this.#views.jittered(SWEEP_MS);
+      return this.sendProbe(peer, now);
+    }
     this.probeAt = now + this.#views.jittered(PROBE_INTERVAL_MS * Math.min(4, calm));
     for (let i = 0; i < 3; i++) {
       this.#probeTurn = (this.#probeTurn + 1) % 3;

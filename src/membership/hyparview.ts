@@ -43,6 +43,7 @@ export class HyParView {
       (address) => this.#out.push({ type: "connectAddress", address }),
       (entry, at) => bridging.sendProbe(entry, at),
     );
+    views.onDisaster = (at) => bridging.planSweep(at);
     views.onAdmitted = (name, isFirst, at) => {
       if (isFirst) {
         this.#joining.contacts.reset();

@@ -31,6 +31,8 @@ const HUNGRY_MS = 30_000;
 const FAVOUR_MS = 5_000;
 /** Entries of peers in no view that we may have to dial. */
 const MAX_BOOK = 256;
+/** More than half of the neighbours lost in this time is a disaster, milliseconds. */
+const DISASTER_MS = 10_000;
 /** A link that we have no more use for is kept for this long: a next request may come soon. */
 const RELEASE_MS = 10_000;
 
@@ -62,6 +64,9 @@ export class Views {
   /** Called with each new neighbour, after the events that tell of it. */
   onAdmitted: (name: NodeName, isFirst: boolean, now: number) => void = () => {};
 
+  /** Called when more than half of the active view was lost within seconds. */
+  onDisaster: (now: number) => void = () => {};
+
   readonly active: Map<NodeName, PeerEntry> = new Map();
   readonly passive: PassiveView;
   /** Whom we asked for a slot. */
@@ -80,6 +85,8 @@ export class Views {
   readonly #out: HyParViewEffect[];
   #lastRequest: number;
   #refillPauseMs = REFILL_PAUSE_MS;
+  #losses = 0;
+  #lossesSince = 0;
 
   /** Effects are appended to `out`. */
   constructor(
@@ -391,9 +398,20 @@ export class Views {
       this.passive.add(peer, now);
       // Departure: the paper forgets it. After a partition it may be the only way back.
       this.strangers.add(peer, now);
+      this.#countLoss(now);
     }
     const entry = peer ?? asked?.entry ?? this.passive.get(name);
     if (entry !== undefined) this.failed(name, entry, now);
+  }
+
+  #countLoss(now: number): void {
+    if (now - this.#lossesSince > DISASTER_MS) {
+      this.#losses = 0;
+      this.#lossesSince = now;
+    }
+    if (++this.#losses * 2 <= this.options.activeSize) return;
+    this.#losses = 0;
+    this.onDisaster(now);
   }
 
   /** An attempt to reach a peer failed. */
