@@ -162,6 +162,12 @@ export const massFailure: Experiment = {
     "connections to the dead are reset and their neighbours react. 1,000 messages are flooded over the active views before the next cycle " +
     "(no shuffle); the reactions to each of the first 20 are awaited, one second each. " +
     "Reliability: the share of the living that a message reaches, on average.",
+  limits:
+    "The first message counts, too: it is flooded before anybody can know. With r % reached by " +
+    "it, the average of 1,000 messages cannot exceed 100 - (100 - r) / 1,000: about 99.90 when r is " +
+    "1, as at 80 and 90 %. A survivor that knows no other survivor, and whom none knows, cannot be " +
+    "found at all: with 35 names known to each and a share f failed, f^35 of the survivors know " +
+    "nobody (2.5 % at 90 %, 17 % at 95 %); the contact through which they came is as likely dead.",
   run: (settings) =>
     overRates(settings, PUBLISHED.keys(), (collected, rate, { reliability }) => {
       const published = PUBLISHED.get(rate) as number;

@@ -20,8 +20,17 @@ export interface Shape {
   readonly oneSided: number;
 }
 
-/** Distances from `start` by the views as they are; -1 where no way leads. */
-export function distances(graph: Graph, start: number) {
+/** Distances from one node. */
+export interface Distances {
+  /** -1 where no way leads. */
+  readonly hops: Int16Array;
+  readonly reached: number;
+  /** Hops to the farthest. */
+  readonly last: number;
+}
+
+/** Distances from `start` by the views as they are. */
+export function distances(graph: Graph, start: number): Distances {
   const hops = new Int16Array(graph.size).fill(-1);
   const queue = new Int32Array(graph.size);
   let reached = 1;

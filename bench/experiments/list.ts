@@ -1,4 +1,11 @@
 /** All experiments in order. To add one: write an {@link Experiment} and name it here. */
+import {
+  broadcastAfterMassFailure,
+  irohSetup,
+  manySenders,
+  singleSender,
+  steadyFailures,
+} from "./broadcasts.ts";
 import type { Experiment } from "./experiment.ts";
 import { healing, massFailure, messageByMessage, restingOverlay } from "./failures.ts";
 
@@ -8,4 +15,9 @@ export const experiments: readonly Experiment[] = [
   massFailure,
   messageByMessage,
   healing,
+  manySenders,
+  singleSender,
+  steadyFailures,
+  broadcastAfterMassFailure,
+  irohSetup,
 ];

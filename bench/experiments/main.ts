@@ -93,7 +93,9 @@ function run(): void {
     });
     const seconds = (used.user + used.system) / 1e6;
     const how = { command, seeds, commit, seconds, machine };
-    writeFileSync(`${values.out}/${name}.md`, page(experiment, result, how, plots));
+    const file = `${values.out}/${name}.md`;
+    writeFileSync(file, page(experiment, result, how, plots));
+    execFileSync("node_modules/.bin/deno", ["fmt", "--quiet", file]);
   }
 }
 

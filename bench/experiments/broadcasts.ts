@@ -1,0 +1,282 @@
+/** E5 to E9: broadcast at rest, under failures, and in the set-up of iroh-gossip. */
+import { pick, sample, seededRandom } from "../../src/base/random.ts";
+import type { OverlayOptions } from "../../test/simulation/overlay_sim.ts";
+import type { Broadcast, OverlaySim, SimNode } from "../../test/simulation/overlay_sim.ts";
+import { Collected } from "./experiment.ts";
+import type { Experiment, Metric, Plot, Result, Settings } from "./experiment.ts";
+import { CYCLE_MS, OurWorld } from "./worlds.ts";
+
+/** Messages over which steady figures are averaged. */
+const STEADY = 20;
+
+/** What one message cost, and whom it reached. */
+interface Cost {
+  readonly hops: number;
+  readonly redundancy: number;
+  readonly control: number;
+  readonly reached: number;
+}
+
+function settled(nodes: number, options: OverlayOptions, settings: Settings): OverlaySim {
+  const world = new OurWorld(nodes, options);
+  world.join(nodes, 10, settings.progress);
+  world.sim.run(6 * CYCLE_MS);
+  return world.sim;
+}
+
+/** Publishes one message, waits, and counts what it cost. */
+function costOf(sim: OverlaySim, sender: SimNode, waitMs: number): Cost {
+  const expected = sim.live;
+  takeFrames(sim);
+  const sent = sim.publish(sender);
+  sim.run(waitMs);
+  const { payload, control } = takeFrames(sim);
+  return { ...reach(sent, expected), redundancy: payload / (expected.length - 1) - 1, control };
+}
+
+function takeFrames(sim: OverlaySim): { payload: number; control: number } {
+  let control = sim.takeCount("announcements") + sim.takeCount("plumtree.graft");
+  control += sim.takeCount("plumtree.prune");
+  return { payload: sim.takeCount("payload"), control };
+}
+
+function reach(sent: Broadcast, expected: readonly SimNode[]) {
+  let reached = 0, alive = 0, hops = 0;
+  for (const node of expected) {
+    const delivery = sent.delivered.get(node);
+    if (delivery !== undefined) hops = Math.max(hops, delivery.hops);
+    if (!node.alive) continue;
+    alive++;
+    if (delivery !== undefined) reached++;
+  }
+  return { hops, reached: (100 * reached) / alive };
+}
+
+const mean = (costs: readonly Cost[], of: (cost: Cost) => number) =>
+  costs.reduce((sum, cost) => sum + of(cost), 0) / costs.length;
+
+function curves(costs: readonly Cost[]): Plot[] {
+  const plot = (title: string, of: (cost: Cost) => number): Plot => ({
+    title,
+    x: "message",
+    y: title,
+    series: [{ name: "measured", points: costs.map((cost, i) => [i + 1, of(cost)] as const) }],
+  });
+  return [
+    plot("last delivery hop", (cost) => cost.hops),
+    plot("redundancy", (cost) => cost.redundancy),
+  ];
+}
+
+type Limits = Omit<Metric, "name" | "values">;
+
+function steady(
+  settings: Settings,
+  nodes: number,
+  senders: (sim: OverlaySim) => SimNode,
+  limits: Readonly<Record<"hops" | "redundancy" | "control", Limits>>,
+): Result {
+  const collected = new Collected();
+  const traces: number[] = [];
+  let first: readonly Cost[] = [];
+  for (const seed of settings.seeds) {
+    const sim = settled(nodes, { seed }, settings);
+    const costs = Array.from({ length: 50 }, () => costOf(sim, senders(sim), 2_000));
+    if (first.length === 0) first = costs;
+    const last = costs.slice(-STEADY);
+    collected.add("last delivery hop", mean(last, (cost) => cost.hops), limits.hops);
+    collected.add("redundancy (RMR)", mean(last, (cost) => cost.redundancy), limits.redundancy);
+    collected.add("redundancy of the 7th message", costs[6]?.redundancy ?? 0, limits.redundancy);
+    collected.add("announcements, grafts, prunes a message", mean(last, (c) => c.control), {
+      ...limits.control,
+    });
+    collected.add("% of the nodes reached", mean(costs, (cost) => cost.reached), {
+      good: [">=", 100],
+    });
+    traces.push(sim.trace);
+  }
+  return { nodes, metrics: collected.metrics, plots: curves(first), traces };
+}
+
+// Announcements grow with the number of nodes.
+const control = (nodes: number, limit: number): number => (limit * nodes) / 10_000;
+
+/** E5. */
+export const manySenders: Experiment = {
+  id: "E5",
+  title: "Broadcast from many senders",
+  about:
+    "50 messages, 2 s apart, each from a random node; figures are of the last 20. Hops are those " +
+    "of the last delivery; redundancy is payloads per node beyond the one it needs.",
+  limits: "Published hops are of 10,000 nodes; a tree is about log(n) deep.",
+  run: (settings) => {
+    const nodes = settings.nodes ?? 1_000;
+    return steady(settings, nodes, (sim) => sim.pick(), {
+      hops: { published: "~17.2", good: ["<=", 17.2], goal: ["<=", 12] },
+      redundancy: { published: "~0", good: ["<=", 0.01] },
+      control: {
+        published: `38,976 a 10,000 nodes`,
+        good: ["<=", control(nodes, 39_000)],
+        goal: ["<=", control(nodes, 30_000)],
+      },
+    });
+  },
+};
+
+/** E6. */
+export const singleSender: Experiment = {
+  id: "E6",
+  title: "Broadcast from a single sender",
+  about: "As E5, all messages from the first node.",
+  run: (settings) => {
+    const nodes = settings.nodes ?? 1_000;
+    return steady(settings, nodes, (sim) => sim.nodes[0] as SimNode, {
+      hops: { published: "~8.34", good: ["<=", 10], goal: ["<=", 8.3] },
+      redundancy: { published: "0", good: ["<=", 0.01] },
+      control: { published: `29,989 a 10,000 nodes`, good: ["<=", control(nodes, 39_000)] },
+    });
+  },
+};
+
+/** E7. */
+export const steadyFailures: Experiment = {
+  id: "E7",
+  title: "Failures in every cycle",
+  about:
+    "In each of 20 cycles 0.5 % of the first number of nodes stop (50 of 10,000) and one message " +
+    "is sent from a random node, with 1 % of all frames lost.",
+  run(settings) {
+    const nodes = settings.nodes ?? 1_000;
+    const collected = new Collected();
+    const traces: number[] = [];
+    let first: readonly Cost[] = [];
+    for (const seed of settings.seeds) {
+      const sim = settled(nodes, { seed, loss: 0.01 }, settings);
+      for (let i = 0; i < 20; i++) costOf(sim, sim.pick(), 2_000);
+      const costs: Cost[] = [];
+      for (let i = 0; i < 20; i++) {
+        const gone = sample(sim.random, sim.live, Math.max(1, Math.round(nodes / 200)));
+        for (const node of gone) sim.crash(node);
+        costs.push(costOf(sim, sim.pick(), CYCLE_MS));
+      }
+      if (first.length === 0) first = costs;
+      collected.add("% of the living reached", mean(costs, (cost) => cost.reached), {
+        published: "100",
+        good: [">=", 100],
+      });
+      collected.add("last delivery hop", mean(costs, (cost) => cost.hops), {
+        published: "~18.2",
+        good: ["<=", 18.2],
+        goal: ["<=", 14],
+      });
+      collected.add("redundancy (RMR)", mean(costs, (cost) => cost.redundancy), {
+        published: "≤ 0.11",
+        good: ["<=", 0.11],
+        goal: ["<=", 0.05],
+      });
+      traces.push(sim.trace);
+    }
+    return { nodes, metrics: collected.metrics, plots: curves(first), traces };
+  },
+};
+
+/** E8. */
+export const broadcastAfterMassFailure: Experiment = {
+  id: "E8",
+  title: "Broadcast after a mass failure",
+  about:
+    "After 20 messages a share of the nodes stops; then one message a cycle. The redundancy of " +
+    "each of the first cycles, and whom the messages have reached in the end.",
+  run(settings) {
+    const nodes = settings.nodes ?? 1_000;
+    const collected = new Collected();
+    const traces: number[] = [];
+    const series: { name: string; points: (readonly [number, number])[] }[] = [];
+    for (const [percent, second] of [[40, 0.06], [60, 0.12], [80, 0.36]] as const) {
+      for (const seed of settings.seeds) {
+        settings.progress(`${percent} % fail, seed ${seed}`);
+        const sim = settled(nodes, { seed }, settings);
+        for (let i = 0; i < 20; i++) costOf(sim, sim.pick(), 2_000);
+        const random = seededRandom(seed + 1);
+        for (const node of sample(random, sim.live, Math.round((nodes * percent) / 100))) {
+          sim.crash(node);
+        }
+        const costs = Array.from(
+          { length: 8 },
+          () => costOf(sim, pick(random, sim.live) as SimNode, CYCLE_MS),
+        );
+        collected.add(`redundancy of the 2nd after ${percent} %`, costs[1]?.redundancy ?? 0, {
+          published: `~${second}`,
+          good: ["<=", second],
+          goal: ["<=", 0.05],
+        });
+        collected.add(`% reached by all after ${percent} %`, mean(costs, (c) => c.reached), {
+          goal: [">=", 100],
+        });
+        if (seed === settings.seeds[0]) {
+          const points = costs.map((cost, i) => [i + 1, cost.redundancy] as const);
+          series.push({ name: `${percent} % failed`, points });
+        }
+        traces.push(sim.trace);
+      }
+    }
+    const plot = { title: "Redundancy after a mass failure", x: "cycle", y: "redundancy", series };
+    return { nodes, metrics: collected.metrics, plots: [plot], traces };
+  },
+};
+
+/** E9. */
+export const irohSetup: Experiment = {
+  id: "E9",
+  title: "The set-up of iroh-gossip",
+  about: "Links of 10 to 100 ms with 2 % of frames lost. 50 messages from many senders and from " +
+    "one, 2 s apart; then a burst of 100 messages at once. The reference's asserts hold for 100 nodes.",
+  run(settings) {
+    const nodes = settings.nodes ?? 100;
+    const collected = new Collected();
+    const traces: number[] = [];
+    for (const seed of settings.seeds) {
+      const sim = settled(nodes, { seed, loss: 0.02, latencyMs: [10, 100] }, settings);
+      const many = Array.from({ length: 50 }, () => costOf(sim, sim.pick(), 2_000)).slice(-STEADY);
+      const sender = sim.nodes[0] as SimNode;
+      const one = Array.from({ length: 50 }, () => costOf(sim, sender, 2_000)).slice(-STEADY);
+      takeFrames(sim);
+      const all = sim.live;
+      const burst = Array.from({ length: 100 }, () => sim.publish(sim.pick()));
+      sim.run(15_000);
+      const copies = takeFrames(sim).payload / 100 / (nodes - 1) - 1;
+      const reached = burst.map((sent) => reach(sent, all));
+      collected.add("many senders, last hop", mean(many, (cost) => cost.hops), {
+        published: "< 18",
+        good: ["<=", 18],
+        goal: ["<=", 10],
+      });
+      collected.add("many senders, redundancy", mean(many, (cost) => cost.redundancy), {
+        published: "< 1",
+        good: ["<=", 1],
+        goal: ["<=", 0.2],
+      });
+      collected.add("single sender, last hop", mean(one, (cost) => cost.hops), {
+        published: "< 15",
+        good: ["<=", 15],
+      });
+      collected.add("single sender, redundancy", mean(one, (cost) => cost.redundancy), {
+        published: "< 0.2",
+        good: ["<=", 0.2],
+      });
+      collected.add("burst, last hop", reached.reduce((sum, { hops }) => sum + hops, 0) / 100, {
+        published: "< 30",
+        good: ["<=", 30],
+      });
+      collected.add("burst, redundancy", copies, { published: "< 3", good: ["<=", 3] });
+      const fewest = Math.min(...[...many, ...one, ...reached].map((cost) => cost.reached));
+      collected.add("% reached by the worst message", fewest, {
+        published: "100",
+        good: [">=", 100],
+        goal: [">=", 100],
+      });
+      traces.push(sim.trace);
+    }
+    return { nodes, metrics: collected.metrics, plots: [], traces };
+  },
+};
