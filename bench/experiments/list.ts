@@ -8,6 +8,7 @@ import {
 } from "./broadcasts.ts";
 import type { Experiment } from "./experiment.ts";
 import { healing, massFailure, messageByMessage, restingOverlay } from "./failures.ts";
+import { churn, floods, joinStorm, slowConsumer } from "./load.ts";
 
 /** All experiments. */
 export const experiments: readonly Experiment[] = [
@@ -20,4 +21,8 @@ export const experiments: readonly Experiment[] = [
   steadyFailures,
   broadcastAfterMassFailure,
   irohSetup,
+  churn,
+  joinStorm,
+  floods,
+  slowConsumer,
 ];

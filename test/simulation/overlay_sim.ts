@@ -72,6 +72,8 @@ export class SimNode {
   readonly events: string[] = [];
   readonly links: Map<SimNode, Link> = new Map();
   wakeAt: number = Infinity;
+  /** Frames towards this node take so much longer, milliseconds: it reads slowly. */
+  lagMs: number = 0;
   /** Nodes of different sides cannot reach each other. */
   side: number = 0;
   readonly sim: OverlaySim;
@@ -458,7 +460,8 @@ export class OverlaySim {
     }
     const from = to === link.a ? link.b : link.a;
     const { epoch: fromEpoch, entry } = from;
-    const arrival = Math.max(this.now + this.#latency(), to === link.a ? link.toA : link.toB);
+    const sentAt = this.now + to.lagMs;
+    const arrival = Math.max(sentAt + this.#latency(), to === link.a ? link.toA : link.toB);
     if (to === link.a) link.toA = arrival;
     else link.toB = arrival;
     this.at(arrival - this.now, () => {

@@ -1,0 +1,228 @@
+/** E10, E11 and E18: churn, a join storm, and floods of messages and of lies. */
+import { seededRandom } from "../../src/base/random.ts";
+import { MAX_CACHED, MAX_CACHED_BYTES } from "../../src/broadcast/message_cache.ts";
+import { MAX_IDS } from "../../src/broadcast/messages.ts";
+import { MAX_MISSING } from "../../src/broadcast/missing.ts";
+import { Plumtree } from "../../src/broadcast/plumtree.ts";
+import type { Broadcast, SimNode } from "../../test/simulation/overlay_sim.ts";
+import { Collected } from "./experiment.ts";
+import type { Experiment } from "./experiment.ts";
+import { shapeOf } from "./graph.ts";
+import { CYCLE_MS, OurWorld } from "./worlds.ts";
+
+/** E10. */
+export const churn: Experiment = {
+  id: "E10",
+  title: "Churn",
+  about:
+    "Each second 1 % of the nodes stop and as many new ones join, for five minutes; one message " +
+    "a second from a random node. Counted are the deliveries, within 5 s, to nodes that had a " +
+    "neighbour when the message was sent and live 5 s later; a message whose sender stops within " +
+    "these 5 s does not count.",
+  run(settings) {
+    const nodes = settings.nodes ?? 1_000;
+    const collected = new Collected();
+    const traces: number[] = [];
+    const points: (readonly [number, number])[] = [];
+    for (const seed of settings.seeds) {
+      const world = new OurWorld(nodes, { seed });
+      world.join(nodes, 10, settings.progress);
+      const { sim } = world;
+      sim.run(6 * CYCLE_MS);
+      const contact = sim.nodes[0] as SimNode;
+      let due = 0, got = 0, orphans = 0;
+      const under: { sent: Broadcast; sender: SimNode; there: SimNode[] }[] = [];
+      for (let second = 0; second < 300; second++) {
+        const live = sim.live;
+        for (let i = 0; i < nodes / 100; i++) {
+          const goer = sim.pick(live);
+          if (goer !== contact && goer.alive) sim.crash(goer);
+          sim.join(sim.add(), contact);
+        }
+        const there = sim.live.filter((node) => node.view.size > 0);
+        const sender = sim.pick(there);
+        under.push({ sent: sim.publish(sender), sender, there });
+        sim.run(1_000);
+        if (under.length < 5) continue;
+        const ripe = under.shift();
+        if (ripe === undefined) break;
+        if (!ripe.sender.alive) {
+          orphans++;
+          continue;
+        }
+        const living = ripe.there.filter((node) => node.alive);
+        const had = living.filter((node) => ripe.sent.delivered.has(node)).length;
+        due += living.length;
+        got += had;
+        if (seed === settings.seeds[0]) points.push([second, (100 * had) / living.length]);
+        if (second % 60 === 59) settings.progress(`second ${second + 1} of 300`);
+      }
+      collected.add("% delivered within 5 s", (100 * got) / due, {
+        good: [">=", 99],
+        goal: [">=", 99.9],
+      });
+      collected.add("messages whose sender stopped", orphans);
+      traces.push(sim.trace);
+    }
+    const series = [{ name: "measured", points }];
+    const plot = { title: "Delivery under churn", x: "second", y: "% delivered", series };
+    return { nodes, metrics: collected.metrics, plots: [plot], traces };
+  },
+};
+
+/** E11. */
+export const joinStorm: Experiment = {
+  id: "E11",
+  title: "A join storm",
+  about: "All nodes join one seed within 10 s; the overlay 10 and 30 s after the last.",
+  run(settings) {
+    const nodes = settings.nodes ?? 1_000;
+    const collected = new Collected();
+    const traces: number[] = [];
+    for (const seed of settings.seeds) {
+      const world = new OurWorld(nodes, { seed });
+      world.join(nodes, 10_000 / nodes, settings.progress);
+      world.sim.run(10_000);
+      const least = Math.min(...world.sim.live.map((node) => node.view.size));
+      collected.add("smallest degree at + 10 s", least, { goal: [">=", 4] });
+      world.sim.run(20_000);
+      const shape = shapeOf(world, 5, 5, seededRandom(seed));
+      collected.add("components at + 30 s", shape.components, { good: ["<=", 1] });
+      collected.add("one-sided edges at + 30 s", shape.oneSided);
+      traces.push(world.trace);
+    }
+    return { nodes, metrics: collected.metrics, plots: [], traces };
+  },
+};
+
+/** E18. */
+export const floods: Experiment = {
+  id: "E18",
+  title: "A million messages, a million lies",
+  about:
+    "One machine takes in a million broadcasts of 64 bytes from 1,000 senders; then a neighbour " +
+    "announces a million messages that do not exist, while another one sends honest ones. `--nodes` " +
+    "is the number of messages and of lies.",
+  run(settings) {
+    const count = settings.nodes ?? 1_000_000;
+    const collected = new Collected();
+    const traces: number[] = [];
+    for (const seed of settings.seeds) {
+      const plumtree = new Plumtree(7, seededRandom(seed));
+      for (const peer of ["honest@x", "liar@x", "third@x"]) {
+        plumtree.handle({ type: "neighbourUp", peer }, 0);
+      }
+      let trace = 0, now = 0, delivered = 0;
+      let cached = 0, bytes = 0, missing = 0;
+      const take = (event: Parameters<Plumtree["handle"]>[0]) => {
+        for (const effect of plumtree.handle(event, now)) {
+          trace = (Math.imul(trace, 31) + effect.type.length) >>> 0;
+          if (effect.type === "deliver") delivered++;
+        }
+        const { sizes } = plumtree;
+        cached = Math.max(cached, sizes.cached);
+        bytes = Math.max(bytes, sizes.cachedBytes);
+        missing = Math.max(missing, sizes.missing);
+      };
+      const honest = (origin: number, seq: number) => {
+        const payload = new Uint8Array(64);
+        const gossip = { origin, seq, shaping: false, hops: 1, topic: "t", payload };
+        take({ type: "gossip", from: "honest@x", gossip });
+      };
+      const tick = () => {
+        now += 1;
+        if (plumtree.wakeAt <= now) take({ type: "tick" });
+      };
+      for (let i = 0; i < count; i++) {
+        honest(1_000 + (i % 1_000), 1 + Math.floor(i / 1_000));
+        if (i % 100 === 99) tick();
+      }
+      settings.progress(`${count} messages taken in`);
+      collected.add("% delivered of the messages", (100 * delivered) / count, {
+        good: [">=", 100],
+      });
+      delivered = 0;
+      let told = 0;
+      for (let lies = 0; lies < count; lies += MAX_IDS) {
+        const entries = Array.from(
+          { length: MAX_IDS },
+          (_, i) => ({ origin: 5_000_000 + lies + i, seq: 1, hops: 1 }),
+        );
+        take({ type: "control", from: "liar@x", message: { type: "ihave", entries } });
+        honest(3, ++told);
+        tick();
+      }
+      collected.add("% delivered of the honest among lies", (100 * delivered) / told, {
+        good: [">=", 100],
+        goal: [">=", 100],
+      });
+      collected.add("messages kept, at most", cached, { good: ["<=", MAX_CACHED] });
+      collected.add("bytes of payload kept, at most", bytes, { goal: ["<=", MAX_CACHED_BYTES] });
+      collected.add("missing messages noted, at most", missing, { good: ["<=", MAX_MISSING] });
+      traces.push(trace);
+    }
+    return { nodes: 1, metrics: collected.metrics, plots: [], traces };
+  },
+};
+
+/** E19. */
+export const slowConsumer: Experiment = {
+  id: "E19",
+  title: "One slow consumer",
+  about:
+    "Every frame towards one node takes 3 s longer, the busiest of the tree. Messages 100 ms " +
+    "apart; the 99th percentile of the time of delivery at all others, beside that before. After " +
+    "10 s its links give it up, as they do with a peer whose queue has been full for so long.",
+  run(settings) {
+    const nodes = settings.nodes ?? 1_000;
+    const collected = new Collected();
+    const traces: number[] = [];
+    for (const seed of settings.seeds) {
+      const world = new OurWorld(nodes, { seed });
+      world.join(nodes, 10, settings.progress);
+      const { sim } = world;
+      sim.run(6 * CYCLE_MS);
+      const sender = sim.nodes[0] as SimNode;
+      for (let i = 0; i < 20; i++) {
+        sim.publish(sender);
+        sim.run(1_000);
+      }
+      const fanOut = (node: SimNode) =>
+        [0, 1, 2, 3].reduce((sum, tree) => sum + node.plumtree.eagerPeers(tree).length, 0);
+      const slow = sim.nodes.filter((node) => node !== sender)
+        .reduce((most, node) => fanOut(node) > fanOut(most) ? node : most);
+      const p99 = (messages: number): number => {
+        const sent: Broadcast[] = [];
+        for (let i = 0; i < messages; i++) {
+          sent.push(sim.publish(sender));
+          sim.run(100);
+        }
+        sim.run(10_000);
+        const times = sent.flatMap(({ at, delivered }) =>
+          sim.live.filter((node) => node !== slow && node !== sender)
+            .map((node) => (delivered.get(node)?.at ?? Infinity) - at)
+        ).sort((a, b) => a - b);
+        return times[Math.floor(times.length * 0.99)] ?? Infinity;
+      };
+      const before = p99(50);
+      slow.lagMs = 3_000;
+      const during = p99(50);
+      for (const name of slow.view) {
+        sim.membershipEvent(sim.node(name) as SimNode, { type: "slowConsumer", peer: slow.name });
+      }
+      sim.run(10_000);
+      const after = p99(50);
+      collected.add("others' p99 before, ms", before);
+      collected.add("others' p99 beside it, times", during / before, {
+        good: ["<=", 2],
+        goal: ["<=", 1.2],
+      });
+      collected.add("others' p99 once it is given up, times", after / before, {
+        good: ["<=", 2],
+        goal: ["<=", 1.2],
+      });
+      traces.push(sim.trace);
+    }
+    return { nodes, metrics: collected.metrics, plots: [], traces };
+  },
+};
