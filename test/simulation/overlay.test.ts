@@ -88,6 +88,18 @@ describe("the overlay in the simulator", () => {
     }
   });
 
+  test("who loses most neighbours at once says a word to each passive peer", () => {
+    const sim = cluster(200, 20, { seed: 6 });
+    sim.run(40_000);
+    sim.takeCount("hyparview.probe");
+    for (const node of sim.live.slice(30)) sim.crash(node);
+    sim.run(15_000);
+    const probes = sim.takeCount("hyparview.probe") / sim.live.length;
+    assert.ok(probes > 5, `${probes} probes a survivor`);
+    assert.deepEqual(components(sim), [30]);
+    checkInvariants(sim);
+  });
+
   test("islands merge after a partition, long or short, and grow together", () => {
     for (const lastsMs of [5_000, 60_000, 600_000]) {
       const sim = cluster(100, 10, { seed: 7 });
