@@ -108,7 +108,10 @@ export const manySenders: Experiment = {
   about:
     "50 messages, 2 s apart, each from a random node; figures are of the last 20. Hops are those " +
     "of the last delivery; redundancy is payloads per node beyond the one it needs.",
-  limits: "Published hops are of 10,000 nodes; a tree is about log(n) deep.",
+  limits:
+    "Published hops are of 10,000 nodes; a tree is about log(n) deep. Announcements are counted " +
+    "one by one though up to 1,024 share a frame, and those of the empty messages by which the root " +
+    "of a tree shapes it count as well: with a message every 2 s they are up to half of all.",
   run: (settings) => {
     const nodes = settings.nodes ?? 1_000;
     return steady(settings, nodes, (sim) => sim.pick(), {

@@ -75,6 +75,9 @@ export const joinStorm: Experiment = {
   id: "E11",
   title: "A join storm",
   about: "All nodes join one seed within 10 s; the overlay 10 and 30 s after the last.",
+  limits:
+    "Newcomers know few peers until their first shuffles; those who lack neighbours ask each " +
+    "other with pauses that grow after each refusal, so a few still miss two of five at + 10 s.",
   run(settings) {
     const nodes = settings.nodes ?? 1_000;
     const collected = new Collected();

@@ -127,10 +127,11 @@ export function stableWorld(
   return world;
 }
 
-/** Kills `percent` of the nodes at random. */
-export function killShare(world: World, percent: number, seed: number): void {
+/** Kills `percent` of the nodes at random; not the contact of all, if it is `spared`. */
+export function killShare(world: World, percent: number, seed: number, spared = false): void {
   const count = Math.round((world.size * percent) / 100);
-  world.kill(sample(seededRandom(seed), living(world), count));
+  const nodes = living(world).slice(spared ? 1 : 0);
+  world.kill(sample(seededRandom(seed), nodes, count));
 }
 
 /** Floods one message from a random node over the active views; percent of the living it reaches. */
