@@ -39,5 +39,7 @@ export function pattern(length: number, seed = 0): Uint8Array<ArrayBuffer> {
 
 /** Everything that a stream brings, joined. */
 export async function readAll(readable: ReadableStream<Uint8Array>): Promise<Uint8Array> {
-  return new Uint8Array(await new Response(readable as ReadableStream<BufferSource>).arrayBuffer());
+  return new Uint8Array(
+    await new Response(readable as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer(),
+  );
 }
