@@ -34,11 +34,19 @@ export async function startRelay(transport: Transport, target: string): Promise<
   const follow = (one: Connection, other: Connection) => {
     void one.closed.then(({ code, reason }) => other.close(Math.max(1, code), reason));
   };
+  // What outlives a test file is told to nobody, which Bun does not bear.
+  const open = new Set<Connection>();
+  const keep = (connection: Connection) => {
+    open.add(connection);
+    void connection.closed.then(() => open.delete(connection));
+  };
   const serve = async (client: Connection) => {
+    keep(client);
     const early: Pipe[] = [];
     client.onPipe = (pipe) => void early.push(pipe);
     try {
       const server = await transport.dial(target, { ...options, timeoutMs: 5_000 });
+      keep(server);
       server.onPipe = (pipe) => void carry(pipe, client, false);
       client.onPipe = (pipe) => void carry(pipe, server, true);
       for (const pipe of early) void carry(pipe, server, true);
@@ -53,5 +61,16 @@ export async function startRelay(transport: Transport, target: string): Promise<
     maxConnections: 100,
     onConnection: (client) => void serve(client),
   });
-  return { address: listener.address, passed, close: () => listener.close() };
+  return {
+    address: listener.address,
+    passed,
+    async close() {
+      const ended = [...open].map((connection) => {
+        connection.close(1, "the relay ends");
+        return connection.closed;
+      });
+      await Promise.all(ended);
+      await listener.close();
+    },
+  };
 }
