@@ -21,6 +21,7 @@ import type {
 import { addressInUse, formatAddress, resolveAddress } from "./address.ts";
 import type { QuicAddress } from "./address.ts";
 import { ALPN } from "./alpn.ts";
+import { DialPorts } from "./dial_ports.ts";
 import { Incoming } from "./incoming.ts";
 import { Outgoing, WRITE_LIMIT } from "./outgoing.ts";
 
@@ -66,6 +67,11 @@ interface DenoListener extends Listener {
   readonly isIpv6: boolean;
 }
 const listeners = new WeakSet<Listener>();
+const ports = new DialPorts<QuicEndpoint>({
+  maxIdle: 8,
+  open: (isIpv6) => new host.QuicEndpoint({ hostname: isIpv6 ? "::" : "0.0.0.0", port: 0 }),
+  close: (port) => port.close(),
+});
 
 /** QUIC on Deno; needs `"unstable": ["net"]` in the program's `deno.json`, or `--unstable-net`. */
 export function denoQuicTransport(): Transport {
@@ -143,20 +149,18 @@ async function dial(address: string, options: DialOptions): Promise<Connection> 
   const target = await resolveAddress(address);
   const via = options.via && listeners.has(options.via) ? options.via as DenoListener : undefined;
   const shared = via !== undefined && via.isIpv6 === target.isIpv6;
-  const endpoint = shared ? via.endpoint : new host.QuicEndpoint({
-    hostname: target.isIpv6 ? "::" : "0.0.0.0",
-    port: 0,
-  });
+  const endpoint = shared ? via.endpoint : ports.take(target.isIpv6);
   try {
     const conn = await connect(endpoint, target, options);
     const pinned = options.expectedCertificate;
     const binding = pinned === undefined ? undefined : syncHashes.sha256(pinned);
     const connection = new DenoConnection("client", conn, binding);
     connection.start();
-    if (!shared) void connection.closed.then(() => endpoint.close());
+    if (!shared) void connection.closed.then(() => ports.give(endpoint, target.isIpv6));
     return connection;
   } catch (error) {
-    if (!shared) endpoint.close();
+    // Closing the port is what ends a dial that nobody waits for any more.
+    if (!shared) ports.give(endpoint, target.isIpv6, true);
     throw error instanceof TransportError ? error : dialError(address, error);
   }
 }

@@ -22,6 +22,7 @@ import type {
 } from "../../src/transport/contract.ts";
 import { addressInUse, formatAddress, resolveAddress } from "./address.ts";
 import { ALPN } from "./alpn.ts";
+import { DialPorts } from "./dial_ports.ts";
 import { DRAINABLE } from "./node_quic_types.ts";
 import type { NodeQuic, QuicEndpoint, QuicSession, QuicStream } from "./node_quic_types.ts";
 import { Incoming } from "./incoming.ts";
@@ -38,14 +39,35 @@ interface EndpointListener extends Listener {
 }
 const listeners = new WeakSet<Listener>();
 
+/**
+ * How long no port is opened after one was closed, milliseconds: on Bun 1.4 a socket that takes a
+ * closed one's number in the same turn of the event loop may never hear a packet.
+ */
+const SETTLE_MS = 5;
+let portsSettled: Promise<void> = Promise.resolve();
+
+function closePort(port: QuicEndpoint): void {
+  port.destroy();
+  portsSettled = new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+}
+
 /** QUIC over the host's `node:quic`. */
 export async function nodeQuicTransport(): Promise<Transport> {
   const name = "node:quic"; // not a literal: type checkers of other runtimes do not know it
   const quic = await import(name) as NodeQuic;
+  const ports = new DialPorts<QuicEndpoint>({
+    maxIdle: Infinity, // as many as there ever were at once
+    open(isIpv6) {
+      const port = new quic.QuicEndpoint({ address: isIpv6 ? "[::]:0" : "0.0.0.0:0" });
+      port.closed.catch(() => {});
+      return port;
+    },
+    close: closePort,
+  });
   return {
     scheme: "quic",
     listen: (address, options) => listen(quic, address, options),
-    dial: (address, options) => dial(quic, address, options),
+    dial: (address, options) => dial(quic, ports, address, options),
     probe: probeUdp,
   };
 }
@@ -71,6 +93,7 @@ async function listen(quic: NodeQuic, address: string, options: ListenOptions): 
       pending--;
     }
   };
+  await portsSettled;
   const endpoint = await quic.listen((session) => void accept(session), {
     ...sessionOptions(options),
     endpoint: { address: isIpv6 ? `[${host}]:${port}` : `${host}:${port}` },
@@ -98,7 +121,8 @@ async function listen(quic: NodeQuic, address: string, options: ListenOptions): 
         return connection.closed;
       });
       await Promise.all(closing);
-      endpoint.destroy();
+      closePort(endpoint);
+      await portsSettled;
     },
   };
   listeners.add(listener);
@@ -114,12 +138,18 @@ function sniOf(identity: TlsIdentity): object {
   };
 }
 
-async function dial(quic: NodeQuic, address: string, options: DialOptions): Promise<Connection> {
+async function dial(
+  quic: NodeQuic,
+  ports: DialPorts<QuicEndpoint>,
+  address: string,
+  options: DialOptions,
+): Promise<Connection> {
   const { host, isIpv6, port } = await resolveAddress(address);
   const via = options.via && listeners.has(options.via)
     ? options.via as EndpointListener
     : undefined;
   const { signal } = options;
+  await portsSettled;
   if (signal?.aborted) throw new TransportError("aborted", "the dial was aborted");
   let session: QuicSession | undefined;
   let gaveUp: TransportError | undefined;
@@ -132,12 +162,12 @@ async function dial(quic: NodeQuic, address: string, options: DialOptions): Prom
   });
   const aborted = () => giveUp(new TransportError("aborted", "the dial was aborted"));
   signal?.addEventListener("abort", aborted, { once: true });
+  const shared = via !== undefined && via.isIpv6 === isIpv6 ? via.endpoint : undefined;
+  const endpoint = shared ?? ports.take(isIpv6);
   try {
     session = await quic.connect(isIpv6 ? `[${host}]:${port}` : `${host}:${port}`, {
       ...sessionOptions(options),
-      endpoint: via !== undefined && via.isIpv6 === isIpv6
-        ? via.endpoint
-        : { address: isIpv6 ? "[::]:0" : "0.0.0.0:0" },
+      endpoint,
       alpn: ALPN,
       servername: CERTIFICATE_NAME,
       ca: [new TextEncoder().encode(options.identity.issuerPem)],
@@ -150,8 +180,12 @@ async function dial(quic: NodeQuic, address: string, options: DialOptions): Prom
     if (gaveUp) session.destroy();
     await session.opened;
     if (gaveUp) throw gaveUp;
-    return clientConnection(session, address, options);
+    const connection = clientConnection(session, address, options);
+    // The stack never closes a port by itself.
+    if (!shared) void connection.closed.then(() => ports.give(endpoint, isIpv6));
+    return connection;
   } catch (error) {
+    if (!shared) ports.give(endpoint, isIpv6, gaveUp === undefined);
     throw gaveUp ?? (error instanceof TransportError ? error : dialError(address, error));
   } finally {
     timer.cancel();

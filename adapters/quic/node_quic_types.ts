@@ -63,4 +63,5 @@ export interface QuicEndpoint {
 export interface NodeQuic {
   listen(onSession: (session: QuicSession) => void, options: object): Promise<QuicEndpoint>;
   connect(address: string, options: object): Promise<QuicSession>;
+  readonly QuicEndpoint: new (options: object) => QuicEndpoint;
 }
