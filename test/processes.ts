@@ -36,6 +36,8 @@ export interface Program {
   say(text: string): void;
   /** Resolves with the exit code, or the signal's name. */
   readonly exited: Promise<number | string>;
+  /** Lets this process end while the program runs on; the program's standard input ends then. */
+  detach(): void;
   /** Ends it and waits for its end. */
   kill(signal?: "SIGTERM" | "SIGKILL" | "SIGINT"): Promise<void>;
 }
@@ -111,6 +113,12 @@ export function startProgram(
       });
     },
     say: (text) => void child.stdin.write(`${text}\n`),
+    detach() {
+      child.unref();
+      for (const stream of [child.stdin, child.stdout, child.stderr]) {
+        (stream as { unref?: () => void }).unref?.();
+      }
+    },
     async kill(signal = "SIGTERM") {
       if (!over) child.kill(signal);
       await exited;

@@ -1,40 +1,57 @@
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import type { Socket } from "node:dgram";
+import process from "node:process";
 import { seededRandom } from "../../src/base/random.ts";
 import type { Connection, Transport } from "../../src/transport/contract.ts";
 import { runtime, test } from "../harness.ts";
 import { RUNTIMES, startProgram } from "../processes.ts";
 import type { Program, RuntimeName } from "../processes.ts";
-import { collect, dial, quicUnderTest, wordsOf, writeAll } from "./world.ts";
+import { checks } from "./checks.ts";
+import { watchProcesses } from "./process_watch.ts";
+import { collect, dial, echoServer, quicUnderTest, wordsOf, writeAll } from "./world.ts";
 
-/** Runs `body` against an echo server in a process of its own, which must live until the end. */
+/** A peer in a process of its own. */
+interface PeerProcess {
+  readonly program: Program;
+  /** Its echo service, its framed pipes, its echo service on IPv6. */
+  readonly echo: string;
+  readonly framed: string;
+  readonly echo6: string;
+}
+
+async function startPeer(peer: RuntimeName): Promise<PeerProcess> {
+  const program = startProgram(peer, "test/conformance/peer.ts");
+  const [, echo = "", framed = "", echo6 = ""] = await program.line(
+    /^listening (\S+) (\S+) (\S+)$/,
+  );
+  return { program, echo, framed, echo6 };
+}
+
+/** Runs `body` against a process that nobody else uses. */
 async function withPeer(
   peer: RuntimeName,
-  body: (address: string, program: Program, transport: Transport) => Promise<void>,
+  body: (peer: PeerProcess, transport: Transport) => Promise<void>,
 ): Promise<void> {
-  const program = startProgram(peer, "test/conformance/peer.ts");
+  const started = await startPeer(peer);
   try {
-    const [, address] = await program.line(/^listening (\S+)$/);
-    await body(address as string, program, await quicUnderTest());
+    await body(started, await quicUnderTest());
   } finally {
-    await program.kill("SIGKILL");
+    await started.program.kill("SIGKILL");
   }
 }
 
 async function withConnection(
-  peer: RuntimeName,
-  body: (connection: Connection, program: Program) => Promise<void>,
+  dialled: Promise<Connection>,
+  body: (connection: Connection) => Promise<void>,
 ): Promise<void> {
-  await withPeer(peer, async (address, program, transport) => {
-    const connection = await dial(transport, address);
-    try {
-      await body(connection, program);
-    } finally {
-      connection.close(1, "done");
-      await connection.closed;
-    }
-  });
+  const connection = await dialled;
+  try {
+    await body(connection);
+  } finally {
+    connection.close(1, "done");
+    await connection.closed;
+  }
 }
 
 /** A pipe that is asked something again and again. */
@@ -59,22 +76,53 @@ async function conversation(connection: Connection): Promise<(text: string) => P
     });
 }
 
+/** Connect and close cycles of the check for leaks: few when every change is tested. */
+const CYCLES = Number(process.env["CONFORMANCE_CYCLES"] ?? 200);
+
 for (const peer of RUNTIMES) {
   const pair = `${runtime} to ${peer}`;
+  // One process for all that leaves it as it was. It ends with this one, which does not wait for it.
+  const shared = await startPeer(peer);
+  shared.program.detach();
+  const transport = await quicUnderTest();
 
-  test(`${pair}: a pipe carries bytes both ways and ends cleanly`, () =>
-    withConnection(peer, async (connection) => {
-      const pipe = await connection.openPipe("bidirectional");
-      const answer = collect(pipe);
-      pipe.write(new TextEncoder().encode("hello"));
-      pipe.end();
-      const { bytes, clean } = await answer;
-      assert.equal(new TextDecoder().decode(bytes), "hello");
-      assert.equal(clean, true);
-    }));
+  for (const { run, timeoutMs, title } of checks) {
+    test(`${pair}: ${title}`, { timeoutMs: timeoutMs ?? 30_000 }, async () => {
+      const own = await echoServer(transport, "quic://127.0.0.1:0");
+      try {
+        await run({
+          echo: (overrides) => dial(transport, shared.echo, overrides),
+          framed: (overrides) => dial(transport, shared.framed, overrides),
+          own,
+          maxPipes: 1_000,
+          connections: 200,
+          cycles: CYCLES,
+          offeredBytes: 64 << 20,
+          watch: watchProcesses([process.pid, shared.program.pid]),
+        });
+      } finally {
+        await own.close();
+      }
+    });
+  }
+
+  test(`${pair}: a pipe carries bytes both ways and ends cleanly, on IPv4 and IPv6`, async () => {
+    assert.match(shared.echo6, /^quic:\/\/\[::1\]:\d+$/);
+    for (const address of [shared.echo, shared.echo6]) {
+      await withConnection(dial(transport, address), async (connection) => {
+        const pipe = await connection.openPipe("bidirectional");
+        const answer = collect(pipe);
+        pipe.write(new TextEncoder().encode("hello"));
+        pipe.end();
+        const { bytes, clean } = await answer;
+        assert.equal(new TextDecoder().decode(bytes), "hello");
+        assert.equal(clean, true);
+      });
+    }
+  });
 
   test(`${pair}: four megabytes arrive whole and in order`, () =>
-    withConnection(peer, async (connection) => {
+    withConnection(dial(transport, shared.echo), async (connection) => {
       const pipe = await connection.openPipe("bidirectional");
       const answer = collect(pipe);
       const bytes = new Uint8Array(4 << 20);
@@ -87,7 +135,7 @@ for (const peer of RUNTIMES) {
     }));
 
   test(`${pair}: the code and the reason of a close arrive`, () =>
-    withConnection(peer, async (connection) => {
+    withConnection(dial(transport, shared.echo), async (connection) => {
       const pipe = await connection.openPipe("unidirectional");
       pipe.write(new TextEncoder().encode("close 4711 enough said"));
       pipe.end();
@@ -99,7 +147,8 @@ for (const peer of RUNTIMES) {
     }));
 
   test(`${pair}: a peer killed in the middle of a transfer is noticed as lost`, () =>
-    withConnection(peer, async (connection, program) => {
+    withPeer(peer, async ({ echo, program }) => {
+      const connection = await dial(transport, echo, { idleTimeoutMs: 3_000, keepAliveMs: 1_000 });
       const pipe = await connection.openPipe("bidirectional");
       const some = Promise.withResolvers<void>();
       const ended = new Promise<void>((resolve) => (pipe.onEnd = () => resolve()));
@@ -114,37 +163,64 @@ for (const peer of RUNTIMES) {
       await program.kill("SIGKILL");
       assert.equal((await connection.closed).by, "lost");
       await ended;
-      // The peer's idle timeout is three seconds, and QUIC takes the lesser of both.
       const silentMs = performance.now() - since;
       assert.ok(silentMs < 8_000, `noticed after ${silentMs} ms`);
+    }));
+
+  test(`${pair}: a peer that falls silent is lost after the idle timeout`, () =>
+    withPeer(peer, async ({ echo, program }) => {
+      const connection = await dial(transport, echo, { idleTimeoutMs: 1_000, keepAliveMs: 300 });
+      const ask = await conversation(connection);
+      assert.equal(await ask("there?"), "there?");
+      // By its id: Deno's child processes take one signal only.
+      process.kill(program.pid, "SIGSTOP");
+      try {
+        assert.equal((await connection.closed).by, "lost");
+      } finally {
+        process.kill(program.pid, "SIGCONT");
+      }
     }));
 
   test(
     `${pair}: garbage on the port harms nobody`,
     { timeoutMs: 60_000 },
-    () =>
-      withPeer(peer, async (address, program, transport) => {
-        const relay = await startRelay(address);
-        const connection = await dial(transport, relay.address);
-        const ask = await conversation(connection);
-        try {
-          for (let i = 0; i < 5; i++) assert.equal(await ask(`before ${i}`), `before ${i}`);
-          await throwGarbage(relay, async (sent) => {
-            assert.equal(await ask(`behind ${sent}`), `behind ${sent}`);
-          });
-          const stranger = await dial(transport, address);
-          const askToo = await conversation(stranger);
-          assert.equal(await askToo("afterwards"), "afterwards");
-          stranger.close(1, "done");
-          await stranger.closed;
-          assert.deepEqual(wordsOf(program), [`listening ${address}`]);
-        } finally {
-          connection.close(1, "done");
-          await connection.closed;
-          await relay.close();
-        }
-      }),
+    async () => {
+      const relay = await startRelay(shared.echo);
+      const connection = await dial(transport, relay.address);
+      const ask = await conversation(connection);
+      try {
+        for (let i = 0; i < 5; i++) assert.equal(await ask(`before ${i}`), `before ${i}`);
+        await throwGarbage(relay, async (sent) => {
+          assert.equal(await ask(`behind ${sent}`), `behind ${sent}`);
+        });
+        await withConnection(dial(transport, shared.echo), async (stranger) => {
+          assert.equal(await (await conversation(stranger))("afterwards"), "afterwards");
+        });
+      } finally {
+        connection.close(1, "done");
+        await connection.closed;
+        await relay.close();
+      }
+    },
   );
+
+  test(`${pair}: both processes end by themselves when all is closed, and have said nothing`, async () => {
+    const { program, echo, framed, echo6 } = await startPeer(peer);
+    const client = startProgram(runtime, "test/conformance/exit_program.ts", [echo]);
+    try {
+      await client.line(/^all closed$/);
+      assert.equal(await client.exited, 0, client.output.join("\n"));
+      program.say("stop");
+      await program.line(/^all closed$/);
+      assert.equal(await program.exited, 0, program.output.join("\n"));
+      assert.deepEqual(wordsOf(program), [`listening ${echo} ${framed} ${echo6}`, "all closed"]);
+    } finally {
+      await Promise.all([program.kill("SIGKILL"), client.kill("SIGKILL")]);
+    }
+    // Neither has the one that all tests have used.
+    const { output } = shared.program;
+    assert.deepEqual(wordsOf(shared.program).slice(1), [], output.join("\n"));
+  });
 }
 
 /** Stands between a client and a server, and knows what real packets look like. */

@@ -1,10 +1,23 @@
-/** An echo server as a process of its own: prints its address, serves until it is killed. */
-import { echoServer, quicUnderTest } from "./world.ts";
+/**
+ * A server as a process of its own: prints the addresses of its echo service, of its framed pipes
+ * and of its echo service on IPv6, and serves until it is killed, or a line comes on its
+ * standard input: then it closes everything and must end by itself. It outlives its parent not long.
+ */
+import process from "node:process";
+import { echoServer, framedServer, quicUnderTest } from "./world.ts";
 
-const listener = await echoServer(await quicUnderTest(), process.argv[2] ?? "quic://127.0.0.1:0", {
-  idleTimeoutMs: 3_000,
-  keepAliveMs: 500,
-});
-console.log(`listening ${listener.address}`);
-// Kept alive by this, since the listener's own handle does not count on every runtime.
-setInterval(() => {}, 60_000);
+const transport = await quicUnderTest();
+const options = { idleTimeoutMs: 30_000, keepAliveMs: 0, maxPipes: 1_000 };
+const listeners = [
+  await echoServer(transport, "quic://127.0.0.1:0", options),
+  await framedServer(transport, "quic://127.0.0.1:0", options),
+  await echoServer(transport, "quic://[::1]:0", options),
+];
+console.log(`listening ${listeners.map((listener) => listener.address).join(" ")}`);
+// It also keeps the process alive, since a listener's own handle does not count on every runtime.
+process.stdin.resume();
+process.stdin.once("end", () => setTimeout(() => process.exit(1), 1_000));
+await new Promise((resolve) => process.stdin.once("data", resolve));
+process.stdin.destroy();
+for (const listener of listeners) await listener.close();
+console.log("all closed");

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import type { Connection, Transport } from "../../src/transport/contract.ts";
+import process from "node:process";
 import { test } from "../harness.ts";
-import { collect, connectionOptions, dial, echoServer, writeAll } from "./world.ts";
+import { checks } from "./checks.ts";
+import { watchProcesses } from "./process_watch.ts";
+import { collect, connectionOptions, dial, echoServer, framedServer, writeAll } from "./world.ts";
 
 /** What the suite needs to know of an adapter. */
 export interface Subject {
@@ -23,10 +26,9 @@ export function conformance(subject: Subject): void {
   const withEcho = async (
     body: (connection: Connection, transport: Transport) => Promise<void>,
     listenOn = address,
-    maxPipes = 100,
   ) => {
     const transport = await subject.create();
-    const listener = await echoServer(transport, listenOn, { maxPipes });
+    const listener = await echoServer(transport, listenOn);
     const connection = await dial(transport, listener.address);
     try {
       await body(connection, transport);
@@ -49,17 +51,6 @@ export function conformance(subject: Subject): void {
         assert.equal(clean, true);
       }, listenOn));
   }
-
-  test(`${name}: unidirectional pipes go both ways`, () =>
-    withEcho(async (connection) => {
-      const arrived = new Promise<Uint8Array>((resolve) => {
-        connection.onPipe = (pipe) => void collect(pipe).then(({ bytes }) => resolve(bytes));
-      });
-      const pipe = await connection.openPipe("unidirectional");
-      pipe.write(new TextEncoder().encode("one way"));
-      pipe.end();
-      assert.equal(new TextDecoder().decode(await arrived), "one way");
-    }));
 
   test(`${name}: our half may end while the peer goes on`, () =>
     withEcho(async (connection) => {
@@ -97,23 +88,6 @@ export function conformance(subject: Subject): void {
       );
       assert.deepEqual(answers, Array.from({ length: 100 }, (_, i) => `pipe ${i}`));
     }));
-
-  test(`${name}: a pipe past the peer's limit is refused by name`, () =>
-    withEcho(
-      async (connection) => {
-        for (let i = 0; i < 5; i++) {
-          const pipe = await connection.openPipe("bidirectional");
-          pipe.onData = () => {};
-          pipe.write(new Uint8Array(1));
-        }
-        await assert.rejects(
-          connection.openPipe("bidirectional"),
-          (error: { reason?: string }) => error.reason === "pipe_limit",
-        );
-      },
-      address,
-      5,
-    ));
 
   test(`${name}: the peer sees the code and the reason of a close`, () =>
     withEcho(async (connection) => {
@@ -258,4 +232,28 @@ export function conformance(subject: Subject): void {
     assert.equal(pipe.write(new Uint8Array(1)), false);
     await assert.rejects(connection.openPipe("bidirectional"));
   });
+
+  for (const { run, timeoutMs, title } of checks) {
+    test(`${name}: ${title}`, { timeoutMs: timeoutMs ?? 30_000 }, async () => {
+      const transport = await subject.create();
+      const maxPipes = 20;
+      const echo = await echoServer(transport, address, { maxPipes });
+      const framed = await framedServer(transport, address, { maxPipes });
+      const own = await echoServer(transport, address);
+      try {
+        await run({
+          echo: (overrides) => dial(transport, echo.address, overrides),
+          framed: (overrides) => dial(transport, framed.address, overrides),
+          own,
+          maxPipes,
+          connections: 20,
+          cycles: 20,
+          offeredBytes: 8 << 20,
+          watch: watchProcesses([process.pid]),
+        });
+      } finally {
+        for (const listener of [echo, framed, own]) await listener.close();
+      }
+    });
+  }
 }

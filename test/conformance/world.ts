@@ -12,6 +12,7 @@ import type {
   Transport,
 } from "../../src/transport/contract.ts";
 import type { Program } from "../processes.ts";
+import { serveFramed } from "./framed.ts";
 
 /** Options for a connection of a fresh identity. */
 export async function connectionOptions(
@@ -47,6 +48,15 @@ export async function echoServer(
     onConnection: (connection) => serveEcho(connection),
     ...overrides,
   });
+}
+
+/** A listener of framed pipes that answers as `serveFramed` says. */
+export function framedServer(
+  transport: Transport,
+  address: string,
+  overrides: Partial<ListenOptions> = {},
+): Promise<Listener> {
+  return echoServer(transport, address, { onConnection: serveFramed, ...overrides });
 }
 
 // Bidirectional pipes are echoed; a unidirectional pipe is a command: `close CODE REASON`, `address`,
