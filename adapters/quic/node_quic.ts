@@ -185,7 +185,8 @@ async function dial(
     if (!shared) void connection.closed.then(() => ports.give(endpoint, isIpv6));
     return connection;
   } catch (error) {
-    if (!shared) ports.give(endpoint, isIpv6, gaveUp === undefined);
+    // It may be the port that hears nothing.
+    if (!shared) ports.give(endpoint, isIpv6, true);
     throw gaveUp ?? (error instanceof TransportError ? error : dialError(address, error));
   } finally {
     timer.cancel();
