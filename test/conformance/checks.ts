@@ -29,6 +29,8 @@ export interface Far {
 export interface Check {
   readonly title: string;
   readonly timeoutMs?: number;
+  /** Whether it opens as many pipes as the peer allows. */
+  readonly manyPipes?: boolean;
   run(far: Far): Promise<void>;
 }
 
@@ -154,6 +156,7 @@ export const checks: readonly Check[] = [
     title:
       "all pipes that the peer allows work at once, one more is refused by name until some end",
     timeoutMs: 60_000,
+    manyPipes: true,
     run: (far) =>
       using(far.echo(), async (connection) => {
         const open = async (i: number) => {
