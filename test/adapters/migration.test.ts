@@ -22,7 +22,7 @@ async function startPeer(
   server: RuntimeName,
 ): Promise<{ address: string; [Symbol.asyncDispose](): Promise<void> }> {
   const program = startProgram(server, "test/conformance/peer.ts");
-  const [, address = ""] = await program.line(/^listening (\S+)$/);
+  const [, address = ""] = await program.line(/^listening (\S+)/);
   return { address, [Symbol.asyncDispose]: () => program.kill("SIGKILL") };
 }
 

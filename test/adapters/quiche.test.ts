@@ -103,7 +103,7 @@ describe("quiche", () => {
     skip,
   }, async () => {
     const peer = startProgram("deno", "test/conformance/peer.ts");
-    const [, address = ""] = await peer.line(/^listening (\S+)$/);
+    const [, address = ""] = await peer.line(/^listening (\S+)/);
     const connection = await dial(await quicheTransport(), address);
     const start = performance.now();
     await echoes(connection, 3_000);
