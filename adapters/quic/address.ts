@@ -58,3 +58,12 @@ export function addressInUse(address: string, cause?: unknown): TransportError {
     { cause },
   );
 }
+
+/** The error of a dial over a datagram transport where the stack cannot do without its socket. */
+export function socketIsOwn(): TransportError {
+  return new TransportError(
+    "unavailable",
+    "this runtime's QUIC owns its socket and takes no datagram transport; " +
+      "dial with quicheTransport()",
+  );
+}

@@ -18,7 +18,7 @@ import type {
   TlsIdentity,
   Transport,
 } from "../../src/transport/contract.ts";
-import { addressInUse, formatAddress, resolveAddress } from "./address.ts";
+import { addressInUse, formatAddress, resolveAddress, socketIsOwn } from "./address.ts";
 import type { QuicAddress } from "./address.ts";
 import { ALPN } from "./alpn.ts";
 import { DialPorts } from "./dial_ports.ts";
@@ -146,6 +146,7 @@ async function listen(address: string, options: ListenOptions): Promise<Listener
 }
 
 async function dial(address: string, options: DialOptions): Promise<Connection> {
+  if (options.datagrams !== undefined) throw socketIsOwn();
   const target = await resolveAddress(address);
   const via = options.via && listeners.has(options.via) ? options.via as DenoListener : undefined;
   const shared = via !== undefined && via.isIpv6 === target.isIpv6;

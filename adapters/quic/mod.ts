@@ -22,18 +22,32 @@ export async function quic(): Promise<Transport> {
           "--unstable-net",
       );
     }
-    return (await import("./deno.ts")).denoQuicTransport();
+    return withCarriedDials((await import("./deno.ts")).denoQuicTransport());
   }
   if (host.process === undefined) {
     throw new TransportError("unavailable", "this host has no QUIC; give createNode `transports`");
   }
   try {
-    if (hasNodeQuic(host)) return await (await import("./node_quic.ts")).nodeQuicTransport();
+    if (hasNodeQuic(host)) {
+      return withCarriedDials(await (await import("./node_quic.ts")).nodeQuicTransport());
+    }
     return await (await import("./quiche.ts")).quicheTransport();
   } catch (error) {
     if (error instanceof TransportError) throw error;
     throw new TransportError("unavailable", `no QUIC here: ${messageOf(error)}`, { cause: error });
   }
+}
+
+// Stacks that own their socket leave dials over a datagram transport to quiche, where it is installed.
+function withCarriedDials(transport: Transport): Transport {
+  return {
+    ...transport,
+    async dial(address, options) {
+      if (options.datagrams === undefined) return await transport.dial(address, options);
+      const quiche = await (await import("./quiche.ts")).quicheTransport();
+      return await quiche.dial(address, options);
+    },
+  };
 }
 
 function hasNodeQuic(host: Host): boolean {

@@ -20,7 +20,7 @@ import type {
   TlsIdentity,
   Transport,
 } from "../../src/transport/contract.ts";
-import { addressInUse, formatAddress, resolveAddress } from "./address.ts";
+import { addressInUse, formatAddress, resolveAddress, socketIsOwn } from "./address.ts";
 import { ALPN } from "./alpn.ts";
 import { DialPorts } from "./dial_ports.ts";
 import { DRAINABLE } from "./node_quic_types.ts";
@@ -144,6 +144,7 @@ async function dial(
   address: string,
   options: DialOptions,
 ): Promise<Connection> {
+  if (options.datagrams !== undefined) throw socketIsOwn();
   const { host, isIpv6, port } = await resolveAddress(address);
   const via = options.via && listeners.has(options.via)
     ? options.via as EndpointListener

@@ -8,6 +8,7 @@ import { syncHashes } from "../../src/base/noble_crypto.ts";
 import { CERTIFICATE_NAME } from "../../src/identity/certificate.ts";
 import type {
   Connection,
+  DatagramTransport,
   DialOptions,
   Listener,
   ListenOptions,
@@ -16,6 +17,7 @@ import type {
 import { formatAddress, resolveAddress } from "./address.ts";
 import type { QuicAddress } from "./address.ts";
 import { Acceptor } from "./quiche/acceptor.ts";
+import { CARRIED_PACKET_BYTES, carriedBy } from "./quiche/carried.ts";
 import { loadQuiche } from "./quiche/binding.ts";
 import type { QuicheBinding } from "./quiche/binding.ts";
 import { isLoopback, quicheConfig } from "./quiche/config.ts";
@@ -84,6 +86,7 @@ async function dial(
     connection.channelBinding = syncHashes.sha256(leaf);
     return connection;
   } catch (error) {
+    if (connection === undefined) options.datagrams?.close();
     connection?.close(1, "dial failed");
     throw error;
   } finally {
@@ -97,6 +100,9 @@ async function connect(
   options: DialOptions,
 ): Promise<QuicheConnection> {
   if (port === 0) throw new TransportError("bad_address", "nobody can be dialled at port 0");
+  if (options.datagrams !== undefined) {
+    return connectOver(quiche, options.datagrams, { host, port, isIpv6 }, options);
+  }
   const via = options.via && listeners.has(options.via)
     ? (options.via as QuicheListener).endpoint
     : undefined;
@@ -108,5 +114,22 @@ async function connect(
   const connection = endpoint.connect({ host, port }, CERTIFICATE_NAME, config, options);
   // At once, and not when QUIC's drain is over: the clock may end with the node before that.
   if (!shared) void connection.closed.then(() => endpoint.close());
+  return connection;
+}
+
+function connectOver(
+  quiche: QuicheBinding,
+  datagrams: DatagramTransport,
+  peer: QuicAddress,
+  options: DialOptions,
+): QuicheConnection {
+  const socket = carriedBy(datagrams, peer, options.logger);
+  const endpoint = QuicheEndpoint.over(quiche, socket, options);
+  const config = quicheConfig(quiche, options, "client", false);
+  config.setMaxSendUdpPayloadSize(CARRIED_PACKET_BYTES);
+  config.setMaxRecvUdpPayloadSize(CARRIED_PACKET_BYTES);
+  const { host, port } = peer;
+  const connection = endpoint.connect({ host, port }, CERTIFICATE_NAME, config, options);
+  void connection.closed.then(() => endpoint.close());
   return connection;
 }

@@ -79,6 +79,25 @@ export interface DialOptions extends ConnectionOptions {
    */
   readonly expectedCertificate?: Bytes;
   readonly signal?: AbortSignal;
+  /**
+   * Carries this dial's packets in place of the UDP socket. Only quiche takes it: other transports
+   * refuse with `unavailable`.
+   */
+  readonly datagrams?: DatagramTransport;
+}
+
+/**
+ * Carries the packets of one connection between us and the peer, in place of the UDP socket: a
+ * relay, a tunnel. It may lose, double and reorder them, as UDP does; TLS and the handshake are
+ * with the peer itself, so it need not be trusted. Whatever it throws is a lost packet.
+ */
+export interface DatagramTransport {
+  /** Takes one packet to the peer, 1,200 bytes at most, which is the callee's from then on. */
+  send(packet: Uint8Array): void;
+  /** Set by the dial; to be called with each packet of the peer. Garbage is dropped. */
+  onMessage: ((packet: Uint8Array) => void) | undefined;
+  /** Called once, when the connection is over or the dial has failed. */
+  close(): void;
 }
 
 /** A bound address. */

@@ -109,7 +109,7 @@ export class QuicheConnection implements Connection, PipeOwner {
     this.#paths = new LocalPaths(handle, options.clock, home.socket);
     this.#birthPath = this.#paths.current;
     this.#path = { from: remote, to: home.socket.local };
-    this.#marks = new TimeMarks(packetBytes(isLoopback(remote.host)));
+    this.#marks = new TimeMarks(home.socket.packetBytes ?? packetBytes(isLoopback(remote.host)));
     this.#side = role === "client" ? 0 : 1;
     this.closed = new Promise((resolve) => (this.#settle = resolve));
     this.established = new Promise((resolve, reject) => {
@@ -192,9 +192,12 @@ export class QuicheConnection implements Connection, PipeOwner {
    */
   migrate(timeoutMs: number): Promise<void> {
     if (this.#isOver) return Promise.reject(this.#closedError());
-    if (this.role === "server" || this.handle.stats().peerDisableActiveMigration) {
+    const isCarried = this.#home.socket.packetBytes !== undefined;
+    if (this.role === "server" || isCarried || this.handle.stats().peerDisableActiveMigration) {
       const text = this.role === "server"
         ? "only the end that dialled can move the connection"
+        : isCarried
+        ? "a connection that a datagram transport carries has no port to move from"
         : `${this.remoteAddress} does not let connections move`;
       return Promise.reject(new TransportError("migration_disabled", text));
     }

@@ -56,6 +56,15 @@ export class QuicheEndpoint implements ConnectionHome {
     return new QuicheEndpoint(quiche, await bindUdp(host, port, isIpv6), options);
   }
 
+  /** The same on a port that exists. */
+  static over(
+    quiche: QuicheBinding,
+    socket: UdpSocket,
+    options: ConnectionOptions,
+  ): QuicheEndpoint {
+    return new QuicheEndpoint(quiche, socket, options);
+  }
+
   /** Begins a connection to `remote`. */
   connect(
     remote: HostPort,

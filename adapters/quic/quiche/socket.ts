@@ -12,6 +12,8 @@ const SOCKET_BUFFER = 4 * 1024 * 1024;
 export interface UdpSocket {
   readonly local: HostPort;
   readonly isIpv6: boolean;
+  /** The largest packet it carries, where that is not the path's own limit. */
+  readonly packetBytes?: number;
   /** Where the next packet is to be written; valid until `send`. */
   readonly buffer: Uint8Array;
   /** Called with each packet. */
