@@ -24,7 +24,8 @@ export class LocalPaths {
   readonly #clock: Clock;
   #current: LocalPath;
   #probed: LocalPath | undefined;
-  #left: { path: LocalPath; close: () => void; timer: Timer } | undefined;
+  // Each for a while: quiche repeats what is lost on a path that was left too slowly to be of use.
+  readonly #left = new Map<LocalPath, Timer>();
   // Ports that are the connection's alone, other than the one it was born on.
   readonly #own = new Set<UdpSocket>();
   // An old path is wedged: see `sendNext`.
@@ -90,7 +91,6 @@ export class LocalPaths {
 
   /** Takes up a port to be probed. */
   probe(socket: UdpSocket): LocalPath {
-    this.#leave();
     this.#own.add(socket);
     this.#probed = { name: socket.local, socket };
     return this.#probed;
@@ -110,33 +110,24 @@ export class LocalPaths {
     const former = this.#current;
     this.#probed = undefined;
     this.#current = path;
-    this.#left = {
-      path: former,
-      timer: this.#clock.after(LINGER_MS, () => this.#leave()),
-      close: () => {
-        if (this.#own.delete(former.socket)) void former.socket.close();
-        else leaveHome();
-      },
+    const leave = () => {
+      this.#left.delete(former);
+      if (this.#own.delete(former.socket)) void former.socket.close();
+      else leaveHome();
     };
+    this.#left.set(former, this.#clock.after(LINGER_MS, leave));
   }
 
   /** The connection is over. */
   close(): void {
-    this.#left?.timer.cancel();
-    this.#left = undefined;
+    for (const timer of this.#left.values()) timer.cancel();
+    this.#left.clear();
     for (const socket of this.#own) void socket.close();
     this.#own.clear();
   }
 
-  #leave(): void {
-    const left = this.#left;
-    this.#left = undefined;
-    left?.timer.cancel();
-    left?.close();
-  }
-
   #sendAside(from: HostPort, packet: Uint8Array, to: HostPort): void {
-    for (const path of [this.#probed, this.#left?.path]) {
+    for (const path of [this.#probed, ...this.#left.keys()]) {
       if (path?.name.port !== from.port) continue;
       path.socket.buffer.set(packet);
       return path.socket.send(packet.length, to);
