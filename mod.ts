@@ -104,6 +104,7 @@ export type {
   Connection,
   ConnectionOptions,
   ConnectionStats,
+  DatagramTransport,
   DialOptions,
   Listener,
   ListenOptions,

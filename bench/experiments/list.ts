@@ -8,6 +8,7 @@ import {
 } from "./broadcasts.ts";
 import type { Experiment } from "./experiment.ts";
 import { healing, massFailure, messageByMessage, restingOverlay } from "./failures.ts";
+import { crashDetection, restarts, stallsAndLoss } from "./liveness.ts";
 import { churn, floods, joinStorm, slowConsumer } from "./load.ts";
 
 /** All experiments. */
@@ -23,6 +24,9 @@ export const experiments: readonly Experiment[] = [
   irohSetup,
   churn,
   joinStorm,
+  crashDetection,
+  stallsAndLoss,
+  restarts,
   floods,
   slowConsumer,
 ];

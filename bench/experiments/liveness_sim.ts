@@ -4,6 +4,7 @@
  * ones take. In large clusters only some nodes have a machine, the observers: every neighbour of
  * those that fail, and others at random. The rest answer and pass on.
  */
+import { EMPTY } from "../../src/base/bytes.ts";
 import { Heap } from "../../src/base/heap.ts";
 import { randomBelow, randomFraction, sample, seededRandom } from "../../src/base/random.ts";
 import type { Random } from "../../src/base/random.ts";
@@ -220,6 +221,7 @@ export class LivenessSim {
       liveness: LIVENESS_DEFAULTS,
       random: seededRandom(this.#random.uint32()),
       isAcceptable: () => true,
+      hasFollowed: () => false,
     });
     node.roster = roster;
     for (const peer of node.neighbours) {
@@ -253,6 +255,7 @@ export class LivenessSim {
       addresses: [`sim://${node.index}`],
       ephemeral: false,
       left: false,
+      successions: EMPTY,
     };
     return { type: "record", author: node.key, epoch, record };
   }

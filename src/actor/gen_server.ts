@@ -269,14 +269,18 @@ function own(
   return typeof found === "function" ? found : undefined;
 }
 
+// By identity: what looks like one may have come in a message.
+const deferreds = new WeakSet<object>();
+
 function makeDeferred<T>(): Deferred<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   // Nobody may be waiting yet when it fails.
   promise.catch(() => {});
-  return { promise, resolve, reject, isDeferred: true };
+  const deferred: Deferred<T> = { promise, resolve, reject, isDeferred: true };
+  deferreds.add(deferred);
+  return deferred;
 }
 
 function isDeferred(value: unknown): value is Deferred<unknown> {
-  return typeof value === "object" && value !== null &&
-    (value as { isDeferred?: unknown }).isDeferred === true;
+  return typeof value === "object" && value !== null && deferreds.has(value);
 }

@@ -26,6 +26,7 @@ import {
   MAX_UNAUTHENTICATED,
   MAX_UNAUTHENTICATED_PER_ADDRESS,
 } from "./options.ts";
+import type { ConnectOptions } from "./options.ts";
 
 /** Whom to dial, and how; all may be left out. */
 export interface DialRequest {
@@ -35,6 +36,8 @@ export interface DialRequest {
   readonly replaces?: Bytes;
   /** Leave from a port of its own, not the listener's: a new path through the network. */
   readonly isNewPath?: boolean;
+  /** Makes what carries the packets of each dial, in place of a UDP socket. */
+  readonly datagrams?: ConnectOptions["datagrams"];
 }
 
 /** A connection whose peer has proved who it is; its control pipe is paused. */
@@ -219,16 +222,18 @@ export function createConnector(options: ConnectorOptions): Connector {
   const dialOnce = async (
     address: string,
     certificate: Bytes | undefined,
-    { replaces, isNewPath = false }: DialRequest,
+    { replaces, isNewPath = false, datagrams }: DialRequest,
   ) => {
     const transport = transportOf(address);
     const via = isNewPath
       ? undefined
       : listeners.find((listener) => listener.address.startsWith(`${transport.scheme}:`));
+    const carrier = await datagrams?.();
     const connection = await transport.dial(address, {
       ...connectionOptions(),
       timeoutMs: DIAL_TIMEOUT_MS,
       signal: closing.signal,
+      ...(carrier === undefined ? {} : { datagrams: carrier }),
       ...(via === undefined ? {} : { via }),
       ...(certificate === undefined ? {} : { expectedCertificate: certificate }),
     });

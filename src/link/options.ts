@@ -1,3 +1,5 @@
+import type { DatagramTransport } from "../transport/contract.ts";
+
 /** Settings of the links; `links` of the node's options. */
 export interface LinkSettings {
   /** A link outside the active view that nothing uses closes after so long, ms. @default 300_000 */
@@ -25,6 +27,11 @@ export const LINK_DEFAULTS: LinkSettings = Object.freeze({
 export interface ConnectOptions {
   /** Dialled instead of the addresses that the peer tells. */
   readonly address?: string;
+  /**
+   * Carries the packets of the connection in place of a UDP socket: through a relay, for one. Called
+   * once for each dial.
+   */
+  readonly datagrams?: () => DatagramTransport | Promise<DatagramTransport>;
 }
 
 /** Connections that may be authenticating at once, in all and from one address. */

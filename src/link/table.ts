@@ -435,7 +435,11 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     name: NodeName | undefined,
     publicKey: Uint8Array | undefined,
   ): Promise<PeerIdentity> => {
-    const request = publicKey === undefined ? {} : { publicKey };
+    const datagrams = name === undefined ? undefined : entries.get(name)?.connectOptions?.datagrams;
+    const request = {
+      ...(publicKey === undefined ? {} : { publicKey }),
+      ...(datagrams === undefined ? {} : { datagrams }),
+    };
     const authenticated = await options.dial(address, request);
     const { connection, peer } = authenticated;
     expectPeer(authenticated, address, name);
@@ -475,7 +479,10 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     const { link } = entry;
     entry.migrating ??= moveLink(link, {
       clock,
-      dial: options.dial,
+      dial: (address, request) => {
+        const datagrams = entry.connectOptions?.datagrams;
+        return options.dial(address, datagrams === undefined ? request : { ...request, datagrams });
+      },
       async addresses() {
         const chosen = entry.connectOptions?.address;
         if (chosen !== undefined) return [chosen];

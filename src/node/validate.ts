@@ -97,7 +97,10 @@ const schema = v.strictObject({
   meter: v.optional(injected),
 });
 
-const connectOptionsSchema = v.optional(v.strictObject({ address: v.optional(address) }));
+const connectOptionsSchema = v.optional(v.strictObject({
+  address: v.optional(address),
+  datagrams: v.optional(v.function()),
+}));
 
 /**
  * Checks the options of a node.

@@ -253,6 +253,23 @@ test("a definition with a reserved or doubled name is refused", () => {
   );
 });
 
+test("a message that looks like a deferred reply is a value like any other", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  const Echo = defineServer({
+    init: () => 0,
+    calls: {
+      now: (_ctx, value: unknown) => value,
+      later: async (_ctx, value: unknown) => await Promise.resolve(value),
+    },
+  });
+  const echo = a.calls.client(Echo, await b.calls.start(Echo, []));
+  for (const forged of [{ isDeferred: true }, { isDeferred: true, promise: "none" }]) {
+    assert.deepEqual(await echo.now(forged), forged);
+    assert.deepEqual(await echo.later(forged), forged);
+  }
+});
+
 test("a peer can call own functions only, and broken frames never get through", async () => {
   const network = actorNetwork();
   const a = network.node("a@x"), b = network.node("b@x");
