@@ -1,7 +1,7 @@
 /** Calls and casts of GenServers, local and remote: requests, replies, deadlines. */
 import type { Timer } from "../base/clock.ts";
 import type { EncodeError } from "../base/errors.ts";
-import { ProtocolError } from "../base/errors.ts";
+import { ClosedError, ProtocolError } from "../base/errors.ts";
 import type { PeerIdentity } from "../link/ports.ts";
 import { decodeMessage } from "../wire/decoder.ts";
 import type { DecodeContext } from "../wire/decoder.ts";
@@ -174,6 +174,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     options: CallOptions,
   ): Promise<unknown> => {
     if (options.signal?.aborted === true) return Promise.reject(options.signal.reason);
+    if (system.isClosed) return Promise.reject(new ClosedError(`${node} is closed`));
     if (target instanceof Pid) return callPid(target, target, method, args, options);
     const local = system.find(target);
     if (local !== undefined) return callPid(target, local.pid, method, args, options);

@@ -201,6 +201,11 @@ export class ActorSystem implements PidSender {
     for (const listener of this.exitListeners) listener(pid, reason);
   }
 
+  /** Whether the node has closed: nothing is sent or spawned any more. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   /** Ends every process with `shutdown`. */
   close(): void {
     this.#isClosed = true;

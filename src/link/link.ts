@@ -25,6 +25,8 @@ const FIRST_PING_MS = 10_000;
 /** Pipes of the peer whose PREAMBLE has not come, and how long it may take, milliseconds. */
 const MAX_PENDING_PIPES = 64;
 const PREAMBLE_MS = 10_000;
+/** What may wait on the control pipe of a peer that pings. */
+const MAX_UNSENT_PONGS_BYTES = 1024 * 1024;
 /** Pings that may wait for an answer. */
 const MAX_PINGS = 16;
 
@@ -435,6 +437,9 @@ export class Link {
     this.heard++;
     switch (type) {
       case FrameType.PING:
+        if (this.#control.buffered > MAX_UNSENT_PONGS_BYTES) {
+          throw new ProtocolError("ping_flood", "the peer pings and does not read the answers");
+        }
         return this.#control.send(0, FrameType.PONG, body.subarray(0, 8), EMPTY);
       case FrameType.PONG:
         return this.#pong(body);

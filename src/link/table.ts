@@ -477,6 +477,10 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       return Promise.reject(new TransportError("not_connected", text));
     }
     const { link } = entry;
+    if (!(timeoutMs > 0 && timeoutMs < Infinity)) {
+      const text = `timeoutMs must be a number of milliseconds above 0, not ${timeoutMs}`;
+      return Promise.reject(new RangeError(text));
+    }
     entry.migrating ??= moveLink(link, {
       clock,
       dial: (address, request) => {
@@ -554,6 +558,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     onSignal: undefined,
     onUndelivered: undefined,
     send(peer, epoch, streamKey, type, head, payload) {
+      if (isClosed) return void signals.onUndelivered?.(peer, epoch, "this node is closed");
       const entry = entryOf(peer);
       const { link } = entry;
       if (link?.isOpen && entry.draining.size === 0) {
@@ -675,14 +680,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const goodbye = (name: NodeName, reason: GoodbyeReason): Promise<void> => {
     const link = entries.get(name)?.link;
     if (link === undefined) return Promise.resolve();
-    return new Promise((resolve) => {
-      const off = on((event) => {
-        if (event.type !== "linkDown" || event.peer.name !== name) return;
-        off();
-        resolve();
-      });
-      link.close(reason);
-    });
+    link.close(reason);
+    return link.over;
   };
 
   return {

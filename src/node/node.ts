@@ -49,7 +49,12 @@ import type { Foundation } from "./foundation.ts";
 import type { NodeOptions } from "./options.ts";
 import { createIdentity, followPeer } from "./rotation.ts";
 import type { Identity } from "./rotation.ts";
-import { validateConnectOptions, validateOptions } from "./validate.ts";
+import {
+  validateConnectOptions,
+  validateContact,
+  validateMapOptions,
+  validateOptions,
+} from "./validate.ts";
 
 /** A member as `members()` lists it. */
 export interface MemberInfo {
@@ -61,7 +66,12 @@ export interface MemberInfo {
 
 /** `node.membership`. */
 export interface Membership {
-  /** Joins through a contact, an address or a node name; retried in the background. */
+  /**
+   * Joins through a contact's address; retried in the background. Resolves once the node has a
+   * neighbour, through whichever contact.
+   *
+   * @throws ConfigError when it is no address
+   */
   join(contact: string): Promise<void>;
   /** Leaves the cluster; others are told. The node may join again. */
   leave(): Promise<void>;
@@ -347,6 +357,8 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   for (const contact of options.contactNodes ?? []) membership.join(contact);
 
   let closing: Promise<void> | undefined;
+  // Those who wait for the node to have joined.
+  const joining = new Set<() => void>();
   const leave = async () => {
     // Neighbours that do not answer must not keep us.
     await Promise.race([
@@ -357,6 +369,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     await Promise.all(links.peers().map(({ name }) => links.disconnect(name)));
   };
   const close = async () => {
+    for (const isClosed of joining) isClosed();
     await Promise.race([
       supervisors.close(),
       new Promise<void>((resolve) => void clock.after(SHUTDOWN_MS, resolve)),
@@ -399,7 +412,13 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     streams: { accept: streams.accept, open: streams.open, list: streams.list },
     rpc,
     processes,
-    maps,
+    maps: {
+      async open(name, mapOptions) {
+        validateMapOptions(mapOptions);
+        return await maps.open(name, mapOptions);
+      },
+      names: () => maps.names(),
+    },
     replicas: { create: (created) => replicas.create(created) },
     trust: {
       mode: trust.mode,
@@ -418,9 +437,9 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       forgetEphemeral: (name) => trust.forgetEphemeral(name),
     },
     membership: {
-      join(contact) {
-        membership.join(contact);
-        return node.joined();
+      async join(contact) {
+        membership.join(validateContact(contact));
+        await node.joined();
       },
       leave,
       forget: (name) => roster.forget(name),
@@ -452,6 +471,8 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       // Promised, so that back-pressure can come without a change of the API.
       publish(topic, bytes) {
         return new Promise((resolve) => {
+          if (closing !== undefined) throw new ClosedError(`${self.name} is closed`);
+          if (!(bytes instanceof Uint8Array)) throw new TypeError("publish takes a Uint8Array");
           broadcast.publish(`${USER_TOPIC}${topic}`, new Uint8Array(bytes));
           resolve();
         });
@@ -464,8 +485,14 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       if (closing !== undefined) return Promise.reject(new ClosedError(`${self.name} is closed`));
       if (membership.activeView().length > 0) return Promise.resolve();
       return new Promise((resolve, reject) => {
+        const isClosed = () => {
+          off();
+          reject(new ClosedError(`${self.name} was closed before it had joined`));
+        };
+        joining.add(isClosed);
         const timer = timeoutMs === undefined ? undefined : clock.after(timeoutMs, () => {
           off();
+          joining.delete(isClosed);
           const contacts = options.contactNodes?.join(", ") ||
             "nobody: give contactNodes or join()";
           reject(
@@ -477,6 +504,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
         const off = membership.on((event) => {
           if (event.type !== "peerUp") return;
           off();
+          joining.delete(isClosed);
           timer?.cancel();
           resolve();
         });

@@ -24,6 +24,13 @@ const schemaLike = v.custom<object>((value) =>
 );
 const injected = v.custom<object>((value) => typeof value === "object" && value !== null);
 
+const mapOptionsSchema = v.strictObject({
+  persist: v.optional(v.boolean()),
+  ephemeral: v.optional(v.boolean()),
+  schema: v.optional(schemaLike),
+  validate: v.optional(v.function()),
+});
+
 const schema = v.strictObject({
   name: v.pipe(
     v.string(),
@@ -80,12 +87,7 @@ const schema = v.strictObject({
   })),
   maps: v.optional(v.record(
     v.string(),
-    v.strictObject({
-      persist: v.optional(v.boolean()),
-      ephemeral: v.optional(v.boolean()),
-      schema: v.optional(schemaLike),
-      validate: v.optional(v.function()),
-    }),
+    mapOptionsSchema,
   )),
   transports: v.optional(v.array(injected)),
   clock: v.optional(injected),
@@ -114,6 +116,17 @@ export function validateOptions(options: unknown): NodeOptions {
     throw new ConfigError("auth.cookieOnlyNodes", "needs a cookie: without one it admits anybody");
   }
   return valid;
+}
+
+/** Checks the address of a contact. @throws ConfigError */
+export function validateContact(contact: unknown): string {
+  check(v.object({ contact: address }), { contact });
+  return contact as string;
+}
+
+/** Checks the options of a map. @throws ConfigError */
+export function validateMapOptions(options: unknown): void {
+  check(v.optional(mapOptionsSchema), options);
 }
 
 /** Checks what `links.setConnectOptions` is given. @throws ConfigError */

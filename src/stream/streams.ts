@@ -126,6 +126,8 @@ export function createStreams(options: StreamsOptions): StreamsDriver {
     try {
       await handler(stream);
     } catch (error) {
+      // The streams were aborted before their acceptors failed over that.
+      if (isClosed) return;
       const { tag, peer } = stream;
       logger.log("error", `the acceptor of "${tag}" threw: ${messageOf(error)}`, { peer });
       abort(StreamCode.ACCEPTOR_FAILED, "acceptor_failed", messageOf(error));

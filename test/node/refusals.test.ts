@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConfigError, createNode, Pid, TransportError } from "../../mod.ts";
+import { ConfigError, createNode, defineServer, Pid, TransportError } from "../../mod.ts";
 import type { Node, NodeOptions } from "../../mod.ts";
 import { realClock, realRandom } from "../../src/base/real.ts";
 import { memoryFiles } from "../../src/base/secret_files.ts";
@@ -194,3 +194,27 @@ function remote(pid: Pid, owner: Node, user: Node): Pid {
   const sender = { send: (target: Pid, message: unknown) => user.send(target, message) };
   return new Pid(owner.name, owner.epoch, pid.id, sender);
 }
+
+test("what is given wrongly to a running node is refused by name, and nothing hangs once it closes", async () => {
+  const node = await createNode({ name: "lone@127.0.0.1", listen: ["quic://127.0.0.1:0"] });
+  const Echo = defineServer({ init: () => 0, calls: { echo: (_ctx, text: string) => text } });
+  const pid = await node.start(Echo, []);
+  const refusedAs = async (work: Promise<unknown>): Promise<string> =>
+    await work.then(() => "nothing", (error: Error) => error.name);
+  assert.equal(await refusedAs(node.membership.join("junk")), "ConfigError");
+  assert.equal(await refusedAs(node.maps.open("m", { persit: true } as object)), "ConfigError");
+  assert.equal(
+    await refusedAs(node.broadcast.publish("t", "text" as unknown as Uint8Array)),
+    "TypeError",
+  );
+  for (const timeoutMs of [-5, NaN, Infinity]) {
+    const moved = node.links.migrate("nobody@127.0.0.1", { timeoutMs });
+    assert.match(await refusedAs(moved), /RangeError|TransportError/);
+  }
+  const waiting = refusedAs(node.joined({ timeoutMs: 60_000 }));
+  await node.close();
+  assert.equal(await waiting, "ClosedError");
+  assert.equal(await refusedAs(node.joined()), "ClosedError");
+  assert.equal(await refusedAs(node.client(Echo, pid).echo("late")), "ClosedError");
+  assert.equal(await refusedAs(node.broadcast.publish("t", new Uint8Array(1))), "ClosedError");
+});
