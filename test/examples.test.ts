@@ -11,3 +11,17 @@ test("the shared counter adds up what three nodes add at once", { timeoutMs: 60_
     await program.kill("SIGKILL");
   }
 });
+
+test("a node is called through a relay, which passes the packets on", {
+  timeoutMs: 60_000,
+}, async () => {
+  const program = startProgram(runtime, "examples/relay/main.ts");
+  try {
+    await program.line(/^hello, through the relay$/);
+    const [, packets] = await program.line(/^(\d+) packets went through the relay$/);
+    assert.ok(Number(packets) > 50, `${packets} packets`);
+    assert.equal(await program.exited, 0);
+  } finally {
+    await program.kill("SIGKILL");
+  }
+});
