@@ -1,0 +1,159 @@
+/** What a stranger, and a member that lies, can send to a node's port. */
+import { createSocket } from "node:dgram";
+import type { Socket } from "node:dgram";
+import { randomBelow } from "../../src/base/random.ts";
+import type { Random } from "../../src/base/random.ts";
+import { FramedPipe } from "../../src/link/framed_pipe.ts";
+import type { Foundation } from "../../src/node/foundation.ts";
+import type { Transport } from "../../src/transport/contract.ts";
+import { FrameType } from "../../src/wire/frame_types.ts";
+import { dial } from "../conformance/world.ts";
+
+const TYPES: readonly number[] = [...Object.values(FrameType), 0x00, 0x3f, 0x7f, 0xff];
+const IGNORE = { onFrame() {}, onEnd() {}, onAbort() {}, onFailure() {}, onDrain() {} };
+
+/** Random bytes, few or many. */
+export function noise(random: Random, most: number): Uint8Array {
+  return random.bytes(
+    randomBelow(random, 2) === 0 ? randomBelow(random, 40) : randomBelow(random, most),
+  );
+}
+
+/** A copy with some bytes changed, cut off or doubled. */
+export function mutated(random: Random, packet: Uint8Array): Uint8Array {
+  let copy = packet.slice();
+  for (let i = randomBelow(random, 8); i >= 0 && copy.length > 0; i--) {
+    copy[randomBelow(random, copy.length)] = randomBelow(random, 256);
+  }
+  if (randomBelow(random, 3) === 0) copy = copy.slice(0, randomBelow(random, copy.length + 1));
+  if (randomBelow(random, 10) === 0) {
+    const twice = new Uint8Array(copy.length * 2);
+    twice.set(copy);
+    twice.set(copy, copy.length);
+    copy = twice.slice(0, 1_400);
+  }
+  return copy;
+}
+
+/** Packets of real connections to `port`, recorded on the way. */
+export async function recorded(transport: Transport, port: number): Promise<Uint8Array[]> {
+  const packets: Uint8Array[] = [];
+  const front = createSocket("udp4"), back = createSocket("udp4");
+  let client = 0;
+  front.on("message", (packet, from) => {
+    client = from.port;
+    packets.push(new Uint8Array(packet));
+    back.send(packet, port, "127.0.0.1");
+  });
+  back.on("message", (packet) => front.send(packet, client, "127.0.0.1"));
+  await bound(front);
+  await bound(back);
+  const connection = await dial(transport, `quic://127.0.0.1:${front.address().port}`);
+  const pipe = await connection.openPipe("bidirectional");
+  for (let i = 0; i < 20; i++) {
+    pipe.write(new Uint8Array(200).fill(i));
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  connection.close(1, "recorded");
+  await connection.closed;
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  front.close();
+  back.close();
+  return packets;
+}
+
+const bound = (socket: Socket) =>
+  new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
+
+/** Sends `count` packets to a port of loopback, as fast as it takes them. */
+export async function flood(
+  port: number,
+  count: number,
+  make: () => Uint8Array,
+  progress: (done: number) => void,
+): Promise<void> {
+  const socket = createSocket("udp4");
+  await bound(socket);
+  for (let i = 0; i < count; i++) {
+    const packet = make();
+    if (packet.length === 0) continue;
+    await new Promise<void>((resolve) => socket.send(packet, port, "127.0.0.1", () => resolve()));
+    if (i % 10_000 === 9_999) progress(i + 1);
+  }
+  socket.close();
+}
+
+/** A stranger that has a TLS connection, and talks nonsense on it: frames sent. */
+export async function strangerTalks(
+  transport: Transport,
+  address: string,
+  random: Random,
+): Promise<number> {
+  const connection = await dial(transport, address);
+  const pipe = await connection.openPipe("bidirectional");
+  let sent = 0;
+  if (randomBelow(random, 2) === 0) {
+    pipe.write(noise(random, 4_000));
+    sent++;
+  } else {
+    const framed = new FramedPipe(pipe, IGNORE, { maxMessageBytes: 1_000_000, autoConsume: true });
+    for (let i = randomBelow(random, 20); i >= 0; i--) {
+      framed.send(
+        0,
+        TYPES[randomBelow(random, TYPES.length)] as number,
+        noise(random, 5_000),
+        new Uint8Array(0),
+      );
+      sent++;
+    }
+  }
+  await Promise.race([
+    connection.closed,
+    new Promise((resolve) => setTimeout(resolve, randomBelow(random, 30))),
+  ]);
+  connection.close(1, "enough");
+  await connection.closed;
+  return sent;
+}
+
+/** A member that has authenticated, and then sends nonsense of every type: frames sent. */
+export async function memberLies(
+  { connector }: Foundation,
+  address: string,
+  random: Random,
+): Promise<number> {
+  const { connection, control } = await connector.dial(address);
+  let sent = 0;
+  control.resume();
+  const pipe = randomBelow(random, 2) === 0
+    ? control
+    : new FramedPipe(await connection.openPipe("bidirectional"), IGNORE, {
+      maxMessageBytes: 1_000_000,
+      autoConsume: true,
+    });
+  if (pipe !== control) {
+    const total = 1 + randomBelow(random, 4);
+    pipe.send(
+      0,
+      FrameType.PREAMBLE,
+      Uint8Array.of(1 + randomBelow(random, 3), 0, total),
+      new Uint8Array(0),
+    );
+  }
+  for (let i = randomBelow(random, 10); i >= 0; i--) {
+    pipe.send(
+      i,
+      TYPES[randomBelow(random, TYPES.length)] as number,
+      noise(random, 3_000),
+      new Uint8Array(0),
+    );
+    sent++;
+  }
+  await Promise.race([
+    connection.closed,
+    new Promise((resolve) => setTimeout(resolve, 10 + randomBelow(random, 30))),
+  ]);
+  connection.close(1, "enough");
+  await connection.closed;
+  return sent;
+}
