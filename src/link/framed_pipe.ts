@@ -102,6 +102,7 @@ export class FramedPipe {
   #flushing = false;
   #ending = false;
   #endSent = false;
+  #endReceived = false;
 
   constructor(pipe: Pipe, handler: FramedPipeHandler, options: FramedPipeOptions) {
     this.pipe = pipe;
@@ -236,13 +237,13 @@ export class FramedPipe {
 
   /** Grants the peer room for `bytes` more: the user of the pipe has read them. */
   consumed(bytes: number): void {
+    if (this.#dead || this.#finished || this.#endReceived) return;
     this.#unacknowledged += bytes;
-    if (this.#unacknowledged < this.#window * GRANTED_SHARE || this.#dead || this.#finished) return;
+    if (this.#unacknowledged < this.#window * GRANTED_SHARE) return;
     const head = new Uint8Array(varintLength(this.#unacknowledged));
     writeVarint(head, 0, this.#unacknowledged);
     this.#granted += this.#unacknowledged;
     this.#unacknowledged = 0;
-    if (this.#endSent) return;
     this.#writer.write(FrameType.CREDIT, head, EMPTY);
     this.#scheduleFlush();
   }
@@ -302,7 +303,14 @@ export class FramedPipe {
     this.#endSent = true;
     this.#writer.write(FrameType.END, EMPTY, EMPTY);
     this.#writeOut();
-    this.pipe.end();
+    if (this.#endReceived) this.pipe.end();
+  }
+
+  // The pipe itself stays until both have ended: the other direction may need credit.
+  #takeEnd(): void {
+    this.#endReceived = true;
+    if (this.#endSent) this.pipe.end();
+    this.handler.onEnd();
   }
 
   // Moves what waits into the writer, as far as credit and room go: small frames first, then one
@@ -390,12 +398,11 @@ export class FramedPipe {
     switch (type) {
       case FrameType.CREDIT:
         return this.#takeCredit(body);
-      case FrameType.END:
-        this.#finished = true;
-        return this.handler.onEnd();
       case FrameType.ABORT:
         return this.#takeAbort(body);
     }
+    if (this.#endReceived) throw new ProtocolError("after_end", "frames came behind END");
+    if (type === FrameType.END) return this.#takeEnd();
     // Each comes once: whoever takes them holds that against the peer.
     if (type >= FIRST_FREE_TYPE && type <= LAST_FREE_TYPE) return this.handler.onFrame(type, body);
     const bytes = frameBytes(body.length);
@@ -450,6 +457,7 @@ export class FramedPipe {
   #settleEnd(): void {
     if (this.#pipeEnded === "no" || this.#finished || this.#dead) return;
     this.#finished = true;
+    if (this.#endReceived) return;
     this.handler.onFailure(
       new ProtocolError("truncated", `the pipe ended (${this.#pipeEnded}) without END`),
     );

@@ -274,10 +274,6 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       }
       if (what !== "retire") return;
       trust.forgetEphemeral(member.name);
-      // Nothing comes over its link any more; goodbyes would only wait for it.
-      if (links.peer(member.name)?.epoch === member.epoch) {
-        links.expel(member.name, "lost", "declared down");
-      }
     },
   });
   const registry: RegistryDriver = createRegistry({
@@ -348,9 +344,21 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   });
   roster.on((event) => {
     if (event.type === "nodeDown") {
-      const member = roster.member(event.node);
-      membership.nodeDown(event.node, member?.epoch ?? 0);
-      system.nodeDown(event.node);
+      const epoch = roster.member(event.node)?.epoch ?? 0;
+      const hasLink = links.peer(event.node)?.epoch === epoch;
+      membership.nodeDown(event.node, epoch);
+      if (event.reason === "left" && hasLink) {
+        // Its word that it leaves overtakes what it sent before; its goodbye comes behind that.
+        const off = links.on(({ type, peer }) => {
+          if (type !== "linkDown" || peer.name !== event.node || peer.epoch !== epoch) return;
+          off();
+          system.nodeDown(event.node);
+        });
+      } else {
+        // Nothing comes over its link any more; goodbyes would only wait for it.
+        if (hasLink) links.expel(event.node, "lost", "declared down");
+        system.nodeDown(event.node);
+      }
     }
     events.emit(event);
   });

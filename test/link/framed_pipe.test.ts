@@ -170,6 +170,27 @@ test("END comes behind everything, and only END is an orderly end", async () => 
   assert.deepEqual(broken.seen.failures, ["truncated"], "a clean EOF without END is a failure");
 });
 
+test("an end that has said END goes on granting credit to the other direction", async () => {
+  const { sender, receiver, seen } = framedPair();
+  receiver.end();
+  await settled();
+  for (let i = 0; i < 100; i++) sender.send(i, 0x40, new Uint8Array(60_000), NOTHING);
+  sender.end();
+  await settled();
+  assert.equal(seen.frames.length, 100);
+  assert.equal(seen.ends, 1);
+});
+
+test("frames behind END are refused", async () => {
+  const { receiver, raw, seen } = framedPair();
+  raw[1].onData?.(Uint8Array.of(1, 0x01, 2, 0x40, 7));
+  await turns();
+  assert.equal(seen.ends, 1);
+  assert.deepEqual(seen.failures, ["after_end"]);
+  assert.equal(seen.frames.length, 0);
+  receiver.destroy();
+});
+
 test("an abort arrives with its code and its reason", async () => {
   const { sender, seen } = framedPair();
   sender.abort(77, "enough — says Zoë");
