@@ -46,7 +46,7 @@ export async function startRawServer(name: string): Promise<string> {
   const [transport, address] = await transportNamed(name);
   const listener = await transport.listen(address, {
     ...await rawOptions(),
-    maxConnections: 1_000,
+    maxConnections: 10_000,
     onConnection: (connection) => void (connection.onPipe = serve),
   });
   return listener.address;

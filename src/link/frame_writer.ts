@@ -7,10 +7,10 @@ const LARGEST = 64 * 1024;
 /** Frames from here on get a buffer of their own where that is asked for. */
 const ALONE_BYTES = 16 * 1024;
 /**
- * Room for the head of such a frame. Copying to an address that lies up to 15 bytes behind that of the
+ * Room before what fills a buffer of its own. Copying to an address that lies up to 15 bytes behind that of the
  * source, modulo 4,096, takes Bun sixteen times as long, and whole buffers begin at a page.
  */
-const LEAD_BYTES = 64;
+export const LEAD_BYTES = 64;
 /** Small writes of all pipes are cut from buffers of this size: one of its own costs a microsecond. */
 const SLAB_BYTES = 16 * 1024;
 
@@ -32,6 +32,8 @@ export class FrameWriter {
   #used = 0;
   #guess = SMALLEST;
   #bytes = 0;
+  // Of those, the ones that take no room in a buffer of ours.
+  #appended = 0;
 
   /** Bytes written and not yet taken. */
   get bytes(): number {
@@ -70,6 +72,20 @@ export class FrameWriter {
     this.#bytes += head + payload.length;
   }
 
+  /** Appends whole frames without copying them: they belong to the writer from now on. */
+  append(frames: Bytes): void {
+    this.#retire();
+    const last = this.#full.at(-1);
+    const isNext = last !== undefined && last.buffer === frames.buffer &&
+      last.byteOffset + last.length === frames.byteOffset;
+    if (isNext) {
+      const joined = new Uint8Array(frames.buffer, last.byteOffset, last.length + frames.length);
+      this.#full[this.#full.length - 1] = joined;
+    } else this.#full.push(frames);
+    this.#bytes += frames.length;
+    this.#appended += frames.length;
+  }
+
   /** Takes the buffers out, in order. */
   take(): Bytes[] {
     if (this.#full.length === 0 && this.#used > 0 && this.#buffer?.length === SMALLEST) {
@@ -78,7 +94,9 @@ export class FrameWriter {
       this.#bytes = 0;
       return [small];
     }
-    this.#guess = Math.min(LARGEST, Math.max(SMALLEST, 2 ** Math.ceil(Math.log2(this.#bytes + 1))));
+    const copied = this.#bytes - this.#appended;
+    this.#guess = Math.min(LARGEST, Math.max(SMALLEST, 2 ** Math.ceil(Math.log2(copied + 1))));
+    this.#appended = 0;
     this.#retire();
     const buffers = this.#full;
     this.#full = [];

@@ -1,4 +1,4 @@
-import { EMPTY } from "../base/bytes.ts";
+import { concat, EMPTY } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { messageOf, ProtocolError } from "../base/errors.ts";
 import { Ring } from "../base/ring.ts";
@@ -6,7 +6,7 @@ import type { Pipe } from "../transport/contract.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import { MAX_BODY_BYTES } from "../wire/limits.ts";
 import { ByteReader, varintLength, writeVarint } from "../wire/varint.ts";
-import { FRAGMENT_BYTES, fragmentHead, MAX_TRANSFERS, Reassembly } from "./fragments.ts";
+import { FRAGMENT_BYTES, layOut, MAX_TRANSFERS, nextFrameBytes, Reassembly } from "./fragments.ts";
 import type { Transfer } from "./fragments.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { frameBytes, FrameWriter } from "./frame_writer.ts";
@@ -55,9 +55,17 @@ export interface FramedPipeOptions {
   readonly window?: number;
 }
 
+/** A small frame that waits. */
 interface Waiting {
   readonly type: number;
   readonly body: Bytes;
+}
+
+/** What waits costs about so much beside its bytes. */
+export const QUEUED_COST = 64;
+
+function queuedBytes(frame: Waiting | Transfer): number {
+  return QUEUED_COST + ("body" in frame ? frame.body.length : frame.frames.length);
 }
 
 /**
@@ -94,7 +102,7 @@ export class FramedPipe {
   // not overtake a large one with their key.
   readonly #waiting = new Ring<Waiting>();
   readonly #transfers: Transfer[] = [];
-  readonly #behind = new Map<number, Ring<Waiting>>();
+  readonly #behind = new Map<number, Ring<Waiting | Transfer>>();
   #queuedBytes = 0;
   #nextTransfer = 0;
   #nextTransferId = 1;
@@ -186,12 +194,12 @@ export class FramedPipe {
         return;
       }
     }
-    const body = new Uint8Array(length);
-    body.set(head);
-    body.set(payload, head.length);
-    this.#queuedBytes += length;
-    if (behind !== undefined) behind.push({ type, body });
-    else this.#enqueue(key, { type, body });
+    const frame = length <= MAX_WHOLE_BODY
+      ? { type, body: concat([head, payload]) }
+      : { key, frames: layOut(this.#nextTransferId++, type, head, payload), sent: 0 };
+    this.#queuedBytes += queuedBytes(frame);
+    if (behind !== undefined) behind.push(frame);
+    else this.#enqueue(key, frame);
     this.#scheduleFlush();
   }
 
@@ -252,14 +260,12 @@ export class FramedPipe {
     return this.#credit >= bytes && (!this.#blocked || this.#writer.bytes < PACK_AHEAD);
   }
 
-  #enqueue(key: number, frame: Waiting): void {
-    if (frame.body.length <= MAX_WHOLE_BODY) {
-      this.#waiting.push(frame);
-      return;
+  #enqueue(key: number, frame: Waiting | Transfer): void {
+    if ("body" in frame) this.#waiting.push(frame);
+    else {
+      this.#behind.set(key, new Ring());
+      this.#transfers.push(frame);
     }
-    this.#behind.set(key, new Ring());
-    const id = this.#nextTransferId++;
-    this.#transfers.push({ id, key, type: frame.type, body: frame.body, sent: 0 });
   }
 
   #scheduleFlush(): void {
@@ -323,7 +329,7 @@ export class FramedPipe {
       if (!this.#fits(bytes)) return;
       this.#waiting.shift();
       this.#credit -= bytes;
-      this.#queuedBytes -= frame.body.length;
+      this.#queuedBytes -= queuedBytes(frame);
       this.#writer.write(frame.type, frame.body, EMPTY);
     }
     while (this.#transfers.length > 0) {
@@ -339,19 +345,18 @@ export class FramedPipe {
   }
 
   #packFragment(transfer: Transfer): boolean {
-    const head = fragmentHead(transfer);
-    const end = Math.min(transfer.sent + FRAGMENT_BYTES, transfer.body.length);
-    const piece = transfer.body.subarray(transfer.sent, end);
-    const bytes = frameBytes(head.length + piece.length);
+    const bytes = nextFrameBytes(transfer);
     if (!this.#fits(bytes)) return false;
+    const end = transfer.sent + bytes;
     this.#credit -= bytes;
-    this.#queuedBytes -= piece.length;
-    this.#writer.write(FrameType.FRAGMENT, head, piece);
+    this.#queuedBytes -= bytes;
+    this.#writer.append(transfer.frames.subarray(transfer.sent, end));
     transfer.sent = end;
-    if (end < transfer.body.length) {
+    if (end < transfer.frames.length) {
       this.#nextTransfer++;
       return true;
     }
+    this.#queuedBytes -= QUEUED_COST;
     this.#transfers.splice(this.#nextTransfer, 1);
     this.#release(transfer.key);
     return true;

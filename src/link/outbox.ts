@@ -1,5 +1,6 @@
 import type { Bytes } from "../base/bytes.ts";
 import { Ring } from "../base/ring.ts";
+import { QUEUED_COST } from "./framed_pipe.ts";
 
 /** A frame that waits for a link. */
 export interface QueuedFrame {
@@ -11,7 +12,7 @@ export interface QueuedFrame {
   readonly body: Bytes;
 }
 
-/** What waits towards one peer while there is no link that may be used, and how many bytes. */
+/** What waits towards one peer while there is no link that may be used, and how many bytes it takes. */
 export class Outbox {
   readonly #frames = new Ring<QueuedFrame>();
   #bytes = 0;
@@ -26,12 +27,12 @@ export class Outbox {
 
   push(frame: QueuedFrame): void {
     this.#frames.push(frame);
-    this.#bytes += frame.body.length;
+    this.#bytes += QUEUED_COST + frame.body.length;
   }
 
   shift(): QueuedFrame | undefined {
     const frame = this.#frames.shift();
-    if (frame !== undefined) this.#bytes -= frame.body.length;
+    if (frame !== undefined) this.#bytes -= QUEUED_COST + frame.body.length;
     return frame;
   }
 
