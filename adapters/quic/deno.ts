@@ -342,6 +342,10 @@ function closeInfo(info: QuicCloseInfo): CloseInfo {
   return { code: info.closeCode, reason: info.reason, by: lost ? "lost" : "peer" };
 }
 
+/** Buffers that the runtime reads into, bytes. */
+const SMALLEST_READ = 2 * 1024;
+const LARGEST_READ = 64 * 1024;
+
 class DenoPipe extends Incoming implements Pipe {
   readonly kind: "bidirectional" | "unidirectional";
   readonly local: boolean;
@@ -349,7 +353,7 @@ class DenoPipe extends Incoming implements Pipe {
   /** Settles when both directions are over. */
   readonly over: Promise<unknown>;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array> | undefined;
-  readonly #reader: ReadableStreamDefaultReader<Bytes> | undefined;
+  readonly #reader: ReadableStreamBYOBReader | undefined;
   readonly #queue = new Outgoing();
   #writing = false;
   #inFlight = 0;
@@ -370,7 +374,7 @@ class DenoPipe extends Incoming implements Pipe {
     this.#writer = writable?.getWriter();
     this.#writer?.closed.catch(() => {});
     this.#writer?.ready.catch(() => {});
-    this.#reader = readable?.getReader();
+    this.#reader = readable?.getReader({ mode: "byob" });
     this.#reader?.closed.catch(() => {});
     const written = new Promise<void>((resolve) => (this.#finishWriting = resolve));
     if (this.#writer === undefined) this.#finishWriting();
@@ -439,13 +443,17 @@ class DenoPipe extends Incoming implements Pipe {
     this.connectionLost();
   };
 
-  async #read(reader: ReadableStreamDefaultReader<Bytes>): Promise<void> {
+  // A pipe at rest holds one buffer, so that is small; what fills it doubles the next.
+  async #read(reader: ReadableStreamBYOBReader): Promise<void> {
     let clean = true;
+    let size = SMALLEST_READ;
     try {
       for (;;) {
-        const { done, value } = await reader.read();
+        const { done, value } = await reader.read(new Uint8Array(size));
         if (done) break;
-        this.deliver(value);
+        if (value.length === size) size = Math.min(LARGEST_READ, size * 2);
+        else if (value.length < size / 4) size = Math.max(SMALLEST_READ, size / 2);
+        this.deliver(value as Bytes);
       }
     } catch {
       clean = false;

@@ -85,7 +85,8 @@ export interface Connector {
 const IGNORE = { onFrame() {}, onEnd() {}, onAbort() {}, onFailure() {}, onDrain() {} };
 /** Pipes that may wait behind a handshake. */
 const MAX_EARLY_PIPES = 64;
-const MAX_PIPES = 1_100;
+/** Above what a link allows, and not more: Deno keeps room for each from the beginning. */
+const MAX_PIPES = 400;
 const MAX_CONNECTIONS = 10_000;
 
 /** Creates a connector; nothing is bound yet. */
