@@ -309,13 +309,18 @@ export class FramedPipe {
     this.#endSent = true;
     this.#writer.write(FrameType.END, EMPTY, EMPTY);
     this.#writeOut();
-    if (this.#endReceived) this.pipe.end();
+    if (this.#endReceived || this.pipe.kind === "unidirectional") this.pipe.end();
   }
 
   // The pipe itself stays until both have ended: the other direction may need credit.
   #takeEnd(): void {
     this.#endReceived = true;
-    if (this.#endSent) this.pipe.end();
+    if (this.#endSent) {
+      // quiche forgets a FIN that travels alone when its packet is lost: a last frame carries it.
+      this.#writer.write(FrameType.CREDIT, Uint8Array.of(0), EMPTY);
+      this.#writeOut();
+      this.pipe.end();
+    }
     this.handler.onEnd();
   }
 
@@ -406,7 +411,7 @@ export class FramedPipe {
       case FrameType.ABORT:
         return this.#takeAbort(body);
     }
-    if (this.#endReceived) throw new ProtocolError("after_end", "frames came behind END");
+    if (this.#endReceived) throw new ProtocolError("after_end", "a frame came behind END");
     if (type === FrameType.END) return this.#takeEnd();
     // Each comes once: whoever takes them holds that against the peer.
     if (type >= FIRST_FREE_TYPE && type <= LAST_FREE_TYPE) return this.handler.onFrame(type, body);

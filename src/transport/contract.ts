@@ -179,7 +179,10 @@ export interface Pipe {
   write(chunk: Uint8Array): boolean;
   /** Called when a pipe that returned `false` takes data again. */
   onDrain: (() => void) | undefined;
-  /** Ends our direction after what was written. Idempotent. */
+  /**
+   * Ends our direction after what was written. Idempotent. quiche sends an end that travels alone
+   * once: when the packet is lost, the peer never hears of it. In one turn with a `write` it is safe.
+   */
   end(): void;
   /** Called with each chunk received; the chunk belongs to the callee, for good. */
   onData: ((chunk: Bytes) => void) | undefined;

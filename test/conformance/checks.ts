@@ -1,7 +1,7 @@
 /** What holds between any two adapters, in one process or in two: one list for all of them. */
 import assert from "node:assert/strict";
 import { EMPTY, utf8 } from "../../src/base/bytes.ts";
-import type { Connection, DialOptions, Listener, Pipe } from "../../src/transport/contract.ts";
+import type { Connection, DialOptions, Listener } from "../../src/transport/contract.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
 import { waitFor } from "../harness.ts";
 import { listenToWatch, offer, talk } from "./framed.ts";
@@ -29,8 +29,6 @@ export interface Far {
 export interface Check {
   readonly title: string;
   readonly timeoutMs?: number;
-  /** Whether it opens as many pipes as the peer allows. */
-  readonly manyPipes?: boolean;
   run(far: Far): Promise<void>;
 }
 
@@ -156,14 +154,12 @@ export const checks: readonly Check[] = [
     title:
       "all pipes that the peer allows work at once, one more is refused by name until some end",
     timeoutMs: 60_000,
-    manyPipes: true,
     run: (far) =>
-      using(far.echo(), async (connection) => {
-        const open = async (i: number) => {
-          const pipe = await connection.openPipe("bidirectional");
-          const answer = collect(pipe);
-          pipe.write(utf8(`pipe ${i}`));
-          return { i, pipe, answer };
+      using(far.framed(), async (connection) => {
+        const open = async (text: string) => {
+          const { framed, over, heard } = await talk(connection, "echo");
+          framed.send(0, DATA, utf8(text), EMPTY);
+          return { text, framed, over, heard };
         };
         const refused = () =>
           connection.openPipe("bidirectional").then(
@@ -174,24 +170,22 @@ export const checks: readonly Check[] = [
             (error: { reason?: string }) => error.reason,
           );
         const pipes: Awaited<ReturnType<typeof open>>[] = [];
-        for (let i = 0; i < far.maxPipes; i++) pipes.push(await open(i));
+        for (let i = 0; i < far.maxPipes; i++) pipes.push(await open(`pipe ${i}`));
         for (let i = 0; i < 3; i++) assert.equal(await refused(), "pipe_limit");
         const finish = async (some: typeof pipes) => {
-          for (const { pipe } of some) pipe.end();
-          for (const { i, answer } of some) {
-            assert.equal(new TextDecoder().decode((await answer).bytes), `pipe ${i}`);
+          for (const { framed } of some) framed.end();
+          for (const { text, over, heard } of some) {
+            assert.equal(await over, "end");
+            assert.equal(heard(), text);
           }
         };
         await finish(pipes.splice(0, far.maxPipes / 2));
-        let again: Pipe | undefined;
+        let again: typeof pipes[number] | undefined;
         await waitFor(async () => {
-          again = await connection.openPipe("bidirectional").catch(() => undefined);
+          again = await open("again").catch(() => undefined);
           return again !== undefined;
         }, { what: "a pipe below the limit" });
-        const answer = collect(again as Pipe);
-        again?.write(utf8("again"));
-        again?.end();
-        assert.equal(new TextDecoder().decode((await answer).bytes), "again");
+        await finish([again as typeof pipes[number]]);
         await finish(pipes);
       }),
   },

@@ -181,6 +181,32 @@ test("an end that has said END goes on granting credit to the other direction", 
   assert.equal(seen.ends, 1);
 });
 
+test("the end of the pipe never travels alone, whoever ends first", async () => {
+  for (const order of [["sender", "receiver"], ["receiver", "sender"], ["both"]] as const) {
+    const pair = framedPair();
+    const ends: boolean[] = [];
+    for (const raw of pair.raw) {
+      let justWrote = false;
+      const { write, end } = raw;
+      raw.write = (chunk) => {
+        justWrote = true;
+        queueMicrotask(() => (justWrote = false));
+        return write.call(raw, chunk);
+      };
+      raw.end = () => {
+        ends.push(justWrote);
+        end.call(raw);
+      };
+    }
+    for (const who of order) {
+      if (who !== "receiver") pair.sender.end();
+      if (who !== "sender") pair.receiver.end();
+      await settled();
+    }
+    assert.deepEqual(ends, [true, true], order.join());
+  }
+});
+
 test("frames behind END are refused", async () => {
   const { receiver, raw, seen } = framedPair();
   raw[1].onData?.(Uint8Array.of(1, 0x01, 2, 0x40, 7));
