@@ -19,6 +19,7 @@ import type {
 } from "../transport/contract.ts";
 import { CloseCode } from "./close_codes.ts";
 import { FramedPipe } from "./framed_pipe.ts";
+import { hedgedDial } from "./hedged_dial.ts";
 import { runHandshake } from "./handshake_driver.ts";
 import type { HandshakeContext } from "./handshake_driver.ts";
 import {
@@ -230,14 +231,19 @@ export function createConnector(options: ConnectorOptions): Connector {
       ? undefined
       : listeners.find((listener) => listener.address.startsWith(`${transport.scheme}:`));
     const carrier = await datagrams?.();
-    const connection = await transport.dial(address, {
-      ...connectionOptions(),
-      timeoutMs: DIAL_TIMEOUT_MS,
-      signal: closing.signal,
-      ...(carrier === undefined ? {} : { datagrams: carrier }),
-      ...(via === undefined ? {} : { via }),
-      ...(certificate === undefined ? {} : { expectedCertificate: certificate }),
-    });
+    const dial = (signal: AbortSignal, timeoutMs: number) =>
+      transport.dial(address, {
+        ...connectionOptions(),
+        timeoutMs,
+        signal,
+        ...(carrier === undefined ? {} : { datagrams: carrier }),
+        ...(via === undefined ? {} : { via }),
+        ...(certificate === undefined ? {} : { expectedCertificate: certificate }),
+      });
+    // A carrier is of one connection.
+    const connection = carrier === undefined
+      ? await hedgedDial(dial, { clock, signal: closing.signal, timeoutMs: DIAL_TIMEOUT_MS })
+      : await dial(closing.signal, DIAL_TIMEOUT_MS);
     const giveUp = () => connection.close(CloseCode.HANDSHAKE, "closing");
     closing.signal.addEventListener("abort", giveUp);
     void connection.closed.then(() => closing.signal.removeEventListener("abort", giveUp));
