@@ -1,5 +1,6 @@
 /** How users describe a supervision tree, and its check. */
 import * as v from "valibot";
+import { checkConfig } from "../base/check_config.ts";
 import { ConfigError } from "../base/errors.ts";
 import type { StartOptions } from "./calls.ts";
 import type { AnyServer, InitArguments } from "./gen_server.ts";
@@ -130,7 +131,7 @@ export interface FullSpec {
 
 /** Checks a whole tree and fills in its defaults. @throws ConfigError with the path of the mistake */
 export function checkSpec(spec: SupervisorSpec, at = ""): FullSpec {
-  check(schema, spec, at);
+  checkConfig(schema, spec, at);
   const ids = new Set<string>();
   const children = (spec.children ?? []).map((given, index) => {
     const path = join(at, `children.${index}`);
@@ -148,7 +149,7 @@ export function checkSpec(spec: SupervisorSpec, at = ""): FullSpec {
 
 /** Checks one child and fills in its defaults. @throws ConfigError with the path of the mistake */
 export function checkChild(given: ChildSpec): FullChild {
-  check(childSchema, given, "");
+  checkConfig(childSchema, given);
   return fill(given, "");
 }
 
@@ -161,15 +162,6 @@ function fill(given: ChildSpec, path: string): FullChild {
     shutdownMs: start.type === "supervisor" ? Infinity : DEFAULT_SHUTDOWN_MS,
     ...given,
   };
-}
-
-function check(against: v.GenericSchema, value: unknown, at: string): void {
-  const result = v.safeParse(against, value);
-  if (result.success) return;
-  const [issue] = result.issues;
-  const path = join(at, v.getDotPath(issue) ?? "");
-  const isUnknown = issue.type === "strict_object" && issue.expected === "never";
-  throw new ConfigError(path, isUnknown ? "there is no such option" : issue.message);
 }
 
 function join(at: string, path: string): string {

@@ -117,6 +117,9 @@ export class ActorSystem implements PidSender {
 
   /** Starts a process. @throws ConflictError, ClosedError */
   spawn<Msg>(behaviour: Behaviour<Msg>, options: SpawnOptions = {}): Pid<Msg> {
+    if (typeof behaviour !== "function") {
+      throw new TypeError(`spawn takes a function, not ${typeof behaviour}`);
+    }
     const process = this.create(options);
     this.run(process, behaviour);
     return process.pid;
@@ -242,6 +245,7 @@ export class ActorSystem implements PidSender {
       if (pid.epoch === epoch) this.#processes.get(pid.id)?.mailbox.push(message);
       return;
     }
+    if (!(pid instanceof Pid)) throw new TypeError(`send takes a pid or a name, not ${typeof pid}`);
     const payload = this.encode(message, pid.node, pid.epoch);
     return port.send(pid.node, pid.epoch, pid.id, FrameType.SEND, packNumbers(pid.id), payload);
   }
@@ -263,6 +267,7 @@ export class ActorSystem implements PidSender {
 
   /** Sends an exit signal. `"kill"` cannot be trapped. */
   exit(target: Pid, reason: ExitReason, from?: Pid): void {
+    if (!(target instanceof Pid)) throw new TypeError(`exit takes a pid, not ${typeof target}`);
     const sender = from ?? new Pid(this.options.node, this.options.epoch, 0, this);
     this.#links.exit(target, reason, sender);
   }

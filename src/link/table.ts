@@ -413,7 +413,10 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     const chosen = entries.get(name)?.connectOptions?.address;
     let failure: unknown = new TransportError(
       "unreachable",
-      `no address of ${name} is known; join a contact that knows it, or give one by discovery`,
+      name === self.name
+        ? `${name} is this node itself`
+        : `no address of ${name} is known; join a contact that knows it, or say how to reach it ` +
+          "with links.setConnectOptions",
     );
     for (const address of chosen === undefined ? addresses : [chosen]) {
       // The peer may have dialled us meanwhile.

@@ -105,6 +105,7 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
     try {
       feed({ type: "contactUp", address, peer: await links.connectAddress(address) });
     } catch (error) {
+      if (isClosed) return;
       once(
         address,
         "warn",

@@ -106,7 +106,7 @@ export interface Node extends AsyncDisposable {
   readonly links: {
     /** The live links. */
     list(): LinkInfo[];
-    /** Opens a link. @throws TransportError, HandshakeError */
+    /** Opens a link. @throws TransportError, HandshakeError; ProtocolError `bad_node_name` */
     connect(name: NodeName): Promise<void>;
     /** Says goodbye and closes. */
     disconnect(name: NodeName): Promise<void>;
@@ -389,8 +389,8 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       new Promise<void>((resolve) => void clock.after(LEAVE_MS, resolve)),
     ]);
     membership.leave();
-    await links.close();
     membership.close();
+    await links.close();
     maps.close();
     replicas.close();
     registry.close();
@@ -450,7 +450,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
         await node.joined();
       },
       leave,
-      forget: (name) => roster.forget(name),
+      forget: (name) => roster.forget(nodeName(name)),
       activeView: () => membership.activeView(),
       passiveView: () => membership.passiveView(),
       members: () => [
@@ -465,15 +465,19 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     links: {
       list: () => links.list(),
       async connect(name) {
-        await links.connect(name);
+        await links.connect(nodeName(name));
         links.keep(name);
       },
-      disconnect: (name) => links.disconnect(name),
+      async disconnect(name) {
+        await links.disconnect(nodeName(name));
+      },
       stats: (name) => links.stats(name),
       setConnectOptions(name, connectOptions) {
         links.setConnectOptions(nodeName(name), validateConnectOptions(connectOptions));
       },
-      migrate: (name, { timeoutMs = MIGRATE_MS } = {}) => links.migrate(name, timeoutMs),
+      async migrate(name, { timeoutMs = MIGRATE_MS } = {}) {
+        await links.migrate(nodeName(name), timeoutMs);
+      },
     },
     broadcast: {
       // Promised, so that back-pressure can come without a change of the API.

@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { utf8 } from "../base/bytes.ts";
+import { checkConfig } from "../base/check_config.ts";
 import { ConfigError } from "../base/errors.ts";
 import type { ConnectOptions } from "../link/options.ts";
 import { isAddress } from "../wire/address.ts";
@@ -110,7 +111,10 @@ const connectOptionsSchema = v.optional(v.strictObject({
  * @throws ConfigError with the path of the first option that is unknown, ill-typed or impossible
  */
 export function validateOptions(options: unknown): NodeOptions {
-  check(schema, options);
+  if (typeof options !== "object" || options === null) {
+    throw new ConfigError("options", 'are missing: createNode({ name: "a@127.0.0.1", … })');
+  }
+  checkConfig(schema, options);
   const valid = options as NodeOptions;
   if ((valid.auth?.cookieOnlyNodes?.length ?? 0) > 0 && valid.cookie === undefined) {
     throw new ConfigError("auth.cookieOnlyNodes", "needs a cookie: without one it admits anybody");
@@ -120,35 +124,17 @@ export function validateOptions(options: unknown): NodeOptions {
 
 /** Checks the address of a contact. @throws ConfigError */
 export function validateContact(contact: unknown): string {
-  check(v.object({ contact: address }), { contact });
+  checkConfig(v.object({ contact: address }), { contact });
   return contact as string;
 }
 
 /** Checks the options of a map. @throws ConfigError */
 export function validateMapOptions(options: unknown): void {
-  check(v.optional(mapOptionsSchema), options);
+  checkConfig(v.optional(mapOptionsSchema), options);
 }
 
 /** Checks what `links.setConnectOptions` is given. @throws ConfigError */
 export function validateConnectOptions(options: unknown): ConnectOptions | undefined {
-  check(connectOptionsSchema, options);
+  checkConfig(connectOptionsSchema, options);
   return options as ConnectOptions | undefined;
-}
-
-function check(expected: v.GenericSchema, value: unknown): void {
-  const result = v.safeParse(expected, value);
-  if (result.success) return;
-  const [issue] = result.issues;
-  const path = v.getDotPath(issue) ?? "";
-  if (issue.type === "strict_object" && issue.expected === "never") {
-    throw new ConfigError(path, "there is no such option; check the spelling");
-  }
-  throw new ConfigError(path, describe(issue));
-}
-
-function describe(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === "check" || issue.type === "regex") return issue.message;
-  if (issue.received === "undefined") return "is missing";
-  const expected = issue.expected === null ? issue.message : `must be ${issue.expected}`;
-  return `${expected}, not ${issue.received}`;
 }

@@ -12,6 +12,7 @@ import type { Logger } from "../base/logger.ts";
 import type { PeerIdentity, StreamPipe, StreamPort } from "../link/ports.ts";
 import { StreamCode, tagBytes } from "../link/stream_pipes.ts";
 import type { Meter } from "../metrics/meter.ts";
+import { nodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { StreamError } from "./errors.ts";
 import { loopback } from "./loopback.ts";
@@ -50,12 +51,11 @@ export interface Streams {
   accept(tag: string, handler: (stream: TaggedStream) => void | Promise<void>): () => void;
   /**
    * Opens a stream to whoever accepts the tag on `node`, which may be this one, dialling when there
-   * is no link. Resolves
-   * when the stream has been accepted.
+   * is no link. Resolves when the stream has been accepted.
    *
    * @throws StreamError when it is refused or the link is lost; TimeoutError; TransportError and
    * HandshakeError of the dial; OverloadedError above 256 streams to one node; BarrelError `bad_tag`;
-   * ClosedError; the signal's reason
+   * ProtocolError `bad_node_name`; RangeError; ClosedError; the signal's reason
    */
   open(tag: string, node: NodeName, options?: OpenOptions): Promise<TaggedStream>;
   /** The streams that are not over. */
@@ -153,6 +153,7 @@ export function createStreams(options: StreamsOptions): StreamsDriver {
   return {
     accept(tag, handler) {
       check(tag);
+      if (typeof handler !== "function") throw new TypeError("accept takes a tag and a function");
       if (isClosed) throw new ClosedError(`${self} is closed`);
       if (acceptors.has(tag)) {
         throw new ConflictError(`"${tag}" has an acceptor on ${self} already`);
@@ -167,6 +168,8 @@ export function createStreams(options: StreamsOptions): StreamsDriver {
     open(tag, node, { timeoutMs = OPEN_TIMEOUT_MS, signal } = {}) {
       return new Promise((resolve, reject) => {
         check(tag);
+        nodeName(node);
+        if (!(timeoutMs > 0)) throw new RangeError(`timeoutMs is above 0, not ${timeoutMs}`);
         if (isClosed) throw new ClosedError(`${self} is closed`);
         signal?.throwIfAborted();
         let isGivenUp = false;

@@ -140,6 +140,8 @@ test("an address in use stops the start with a sentence, and leaves nothing behi
 
 test("a wrong option is a ConfigError that names its path", async () => {
   const cases: [string, unknown][] = [
+    ["options", undefined],
+    ["options", 5],
     ["name", {}],
     ["name", { name: "no-host" }],
     ["colour", { name: "a@b", colour: "red" }],
@@ -207,6 +209,24 @@ test("what is given wrongly to a running node is refused by name, and nothing ha
     await refusedAs(node.broadcast.publish("t", "text" as unknown as Uint8Array)),
     "TypeError",
   );
+  const wrong = (value: unknown) => value as never;
+  const misuses: [string, () => unknown][] = [
+    ["ProtocolError", () => node.links.connect(wrong(undefined))],
+    ["ProtocolError", () => node.links.disconnect("no-host")],
+    ["ProtocolError", () => node.links.migrate("no-host")],
+    ["ProtocolError", () => node.membership.forget(wrong(7))],
+    ["TransportError", () => node.links.connect(node.name)],
+    ["ProtocolError", () => node.streams.open("t", wrong(5))],
+    ["RangeError", () => node.streams.open("t", node.name, { timeoutMs: NaN })],
+    ["TypeError", () => node.streams.accept("t", wrong("handler"))],
+    ["TypeError", () => node.spawn(wrong(5))],
+    ["TypeError", () => node.send(wrong(5), "lost")],
+    ["TypeError", () => node.exit(wrong(5), "kill")],
+    ["ConfigError", () => node.supervise(wrong(undefined))],
+  ];
+  for (const [name, misuse] of misuses) {
+    assert.equal(await refusedAs(Promise.resolve().then(misuse)), name, String(misuse));
+  }
   for (const timeoutMs of [-5, NaN, Infinity]) {
     const moved = node.links.migrate("nobody@127.0.0.1", { timeoutMs });
     assert.match(await refusedAs(moved), /RangeError|TransportError/);
