@@ -8,6 +8,10 @@
  * whose writers are alive. Of the rows that nobody replaced the one with the greatest stamp is
  * shown, by its origin where stamps are equal: so a write beats a deletion that did not know it.
  *
+ * A claim to replace what its origin is far from having written counts for nothing until the origin
+ * comes near: a lie about another's future does not outlast so many of its writes, and all who know
+ * the same agree.
+ *
  * The causal bookkeeping is that of an observed-remove set (Bieniusa et al., "An Optimized
  * Conflict-free Replicated Set", 2012) with a register's order among what is left.
  */
@@ -45,7 +49,14 @@ export type LwwEffect =
   /** A stamp that our clock follows. */
   | { readonly type: "follow"; readonly stamp: Stamp }
   /** A row that is held and not shown. */
-  | { readonly type: "hidden"; readonly key: string; readonly reason: string };
+  | { readonly type: "hidden"; readonly key: string; readonly reason: string }
+  /** What a row says that it replaces is not taken over: it cannot be true, or is too much. */
+  | {
+    readonly type: "claimRefused";
+    readonly key: string;
+    readonly origin: OriginId;
+    readonly reason: "never_written" | "too_many";
+  };
 
 /** What the state asks about its store and its user. */
 export interface LwwPort {
@@ -69,6 +80,12 @@ interface Held {
   hidden: "future" | "invalid" | undefined;
 }
 
+/**
+ * How far a claim may be ahead of what is known of its origin: news overtake each other, but hardly
+ * by so many writes.
+ */
+const MAX_LEAD = 65_536;
+
 /** The state of one map. */
 export class LwwState {
   readonly #port: LwwPort;
@@ -80,6 +97,8 @@ export class LwwState {
   /** Our rows that only say that there is nothing. */
   readonly #removals = new Set<string>();
   readonly #replaced = new ReplacedDots();
+  /** Keys with claims that do not count yet. */
+  readonly #unbelieved = new Set<string>();
   /** Our clock, as we last heard. */
   #wallMs = 0;
   #isLoaded = false;
@@ -127,7 +146,7 @@ export class LwwState {
 
   /** Whether something waits for others to move. */
   get isWaiting(): boolean {
-    return this.#removals.size > 0 || this.#replaced.size > 0;
+    return this.#removals.size > 0 || this.#replaced.size > 0 || this.#unbelieved.size > 0;
   }
 
   // ---- writing
@@ -136,6 +155,7 @@ export class LwwState {
   set(key: string, value: Bytes, stamp: Stamp): Bytes {
     const over = this.#context(key);
     // More than fits: the oldest stay behind, and lose by their stamps as long as this row is there.
+    this.#dropUnheard(over);
     for (const origin of over.keys()) {
       if (over.size <= MAX_OVER) break;
       over.delete(origin);
@@ -153,6 +173,7 @@ export class LwwState {
   delete(key: string): Bytes | "none" | undefined {
     if (!this.#shown.has(key)) return undefined;
     const over = this.#context(key);
+    this.#dropUnheard(over);
     if (over.size > MAX_OVER) {
       throw new BarrelError("map_limit", `${over.size} replicas wrote ${JSON.stringify(key)}`);
     }
@@ -166,7 +187,7 @@ export class LwwState {
   #context(key: string): Map<OriginId, number> {
     const context = new Map<OriginId, number>();
     const add = (origin: OriginId, seq: number) => {
-      if (origin === this.#port.origin) return;
+      if (origin === this.#port.origin || !this.#isBelieved(origin, seq)) return;
       context.set(origin, Math.max(context.get(origin) ?? 0, seq));
     };
     for (const [origin, seq] of this.#replaced.of(key)) add(origin, seq);
@@ -177,6 +198,19 @@ export class LwwState {
     }
     for (const held of this.#keys.get(key)?.values() ?? []) add(held.origin, held.seq);
     return context;
+  }
+
+  // Where more is claimed than fits, what is claimed of origins that nobody here has heard of goes first.
+  #dropUnheard(over: Map<OriginId, number>): void {
+    for (const origin of over.keys()) {
+      if (over.size <= MAX_OVER) return;
+      if (this.#port.knownUpTo(origin) === 0) over.delete(origin);
+    }
+  }
+
+  // Nobody has replaced what its origin is far from having written.
+  #isBelieved(origin: OriginId, seq: number): boolean {
+    return seq - this.#port.knownUpTo(origin) <= MAX_LEAD;
   }
 
   // Whether an origin's rows under `key` up to `seq` are gone for good: its own signed word says so.
@@ -225,7 +259,9 @@ export class LwwState {
     if (this.#counts(key, held)) {
       // Settled or not: the next write tells it on to those who are behind.
       for (const [replaced, last] of entry.over) {
-        this.#note({ key, origin: replaced, seq: last }, effects);
+        if (this.#isBelieved(replaced, last)) {
+          this.#note({ key, origin: replaced, seq: last }, origin, effects);
+        } else effects.push({ type: "claimRefused", key, origin, reason: "never_written" });
       }
     }
     return effects.concat(this.#evaluate(key, isOwn));
@@ -257,7 +293,7 @@ export class LwwState {
     const effects: LwwEffect[] = [];
     const held = this.#keys.get(key)?.get(origin);
     // Our next write tells those who do not know yet that it is gone.
-    if (held !== undefined) this.#note({ key, origin, seq: held.seq }, effects);
+    if (held !== undefined) this.#note({ key, origin, seq: held.seq }, origin, effects);
     this.#take(key, origin);
     return effects.concat(this.#evaluate(key, origin === this.#port.origin));
   }
@@ -292,7 +328,9 @@ export class LwwState {
       effects.push({ type: "follow", stamp: entry.stamp });
       effects = effects.concat(this.#evaluate(key, false));
     }
-    for (const key of new Set([...this.#removals, ...this.#replaced.keys()])) {
+    const waiting = new Set([...this.#removals, ...this.#replaced.keys(), ...this.#unbelieved]);
+    this.#unbelieved.clear();
+    for (const key of waiting) {
       for (const { origin, isAway } of [...this.#keys.get(key)?.values() ?? []]) {
         // Nothing brings it back, and so nobody says that it is gone.
         if (isAway && this.#port.knownUpTo(origin) === Infinity) {
@@ -328,7 +366,8 @@ export class LwwState {
       if (!this.#counts(key, by)) continue;
       for (const [origin, seq] of by.entry.over) {
         if (this.#isSettled(key, origin, seq)) continue;
-        this.#note({ key, origin, seq }, effects);
+        if (this.#isBelieved(origin, seq)) this.#note({ key, origin, seq }, by.origin, effects);
+        else this.#unbelieved.add(key);
       }
     }
     const isSettled = (origin: OriginId, seq: number) => this.#isSettled(key, origin, seq);
@@ -337,9 +376,12 @@ export class LwwState {
     }
   }
 
-  #note(replaced: Replaced, effects: LwwEffect[]): void {
-    if (replaced.origin === this.#port.origin || !this.#replaced.add(replaced)) return;
-    effects.push({ type: "replaced", ...replaced });
+  #note(replaced: Replaced, author: OriginId, effects: LwwEffect[]): void {
+    if (replaced.origin === this.#port.origin) return;
+    const added = this.#replaced.add(replaced, author);
+    if (added === "new") effects.push({ type: "replaced", ...replaced });
+    if (added !== "full") return;
+    effects.push({ type: "claimRefused", key: replaced.key, origin: author, reason: "too_many" });
   }
 
   // Whether a row replaces for good. Ours does once it is signed: before, it may still be lost.
@@ -352,7 +394,8 @@ export class LwwState {
     const dot = this.#port.dotOf(key);
     for (const by of dot === undefined ? [] : rows.values()) {
       const seq = by.hidden === undefined && !by.isAway ? by.entry.over.get(own.origin) : undefined;
-      if (seq !== undefined && seq >= (dot as number)) return true;
+      const isClaimed = seq !== undefined && seq >= (dot as number);
+      if (isClaimed && this.#isBelieved(own.origin, seq)) return true;
     }
     if (own.entry.type === "put") return false;
     for (const [origin, seq] of own.entry.over) {

@@ -256,6 +256,9 @@ class MapDriver<V> implements SharedMap<V> {
         case "hidden":
           this.#hidden(effect.key, effect.reason);
           break;
+        case "claimRefused":
+          this.#claimRefused(effect);
+          break;
       }
     }
     const { clock } = this.#context;
@@ -293,6 +296,18 @@ class MapDriver<V> implements SharedMap<V> {
       kind === "future"
         ? "an entry of a map is from a clock far ahead of ours; it is hidden until our clock gets there"
         : "an entry of a map that another node wrote does not pass our validator and is hidden here",
+      { map: this.name, key, reason },
+    );
+  }
+
+  #claimRefused({ key, reason }: LwwEffect & { readonly type: "claimRefused" }): void {
+    this.#context.meter.count("barrel_map_claims_refused_total", { map: this.name, reason });
+    this.#logOnce(
+      reason,
+      "warn",
+      reason === "never_written"
+        ? "an entry of a map says that it replaces what was never written; that is not believed"
+        : "one replica replaced so much in a map that not all of it is remembered",
       { map: this.name, key, reason },
     );
   }

@@ -18,11 +18,15 @@ export interface Replaced {
 
 /** What is remembered in all; beyond, it may be seen again until its origin's word comes. */
 const MAX_REPLACED = 65_536;
+/** What is remembered because of what one replica wrote. */
+const MAX_PER_AUTHOR = 8_192;
 /** How long after the origin's word it is told on, in milliseconds. */
 const GRACE_MS = 600_000;
 
 interface Known {
   seq: number;
+  /** Whose row said so first; undefined for what the disk held. */
+  readonly author: OriginId | undefined;
   /** When the origin's word was first known here, by our wall clock. */
   settledAt: number | undefined;
 }
@@ -30,19 +34,24 @@ interface Known {
 /** All of it, of one map. */
 export class ReplacedDots {
   readonly #keys = new Map<string, Map<OriginId, Known>>();
+  readonly #authored = new Map<OriginId, number>();
   #count = 0;
 
-  /** Notes one; whether that was news. */
-  add({ key, origin, seq }: Replaced): boolean {
+  /** Notes what a row of `author` says; `"full"` when there is no room for it. */
+  add({ key, origin, seq }: Replaced, author?: OriginId): "new" | "known" | "full" {
     const origins = this.#keys.get(key) ?? new Map<OriginId, Known>();
     const known = origins.get(origin);
-    if (known !== undefined && known.seq >= seq) return false;
+    if (known !== undefined && known.seq >= seq) return "known";
     if (known === undefined) {
-      if (this.#count >= MAX_REPLACED) return false;
+      if (this.#count >= MAX_REPLACED) return "full";
+      const authored = author === undefined ? 0 : this.#authored.get(author) ?? 0;
+      if (authored >= MAX_PER_AUTHOR) return "full";
+      if (author !== undefined) this.#authored.set(author, authored + 1);
       this.#count++;
     }
-    this.#keys.set(key, origins.set(origin, { seq, settledAt: undefined }));
-    return true;
+    const by = known === undefined ? author : known.author;
+    this.#keys.set(key, origins.set(origin, { seq, author: by, settledAt: undefined }));
+    return "new";
   }
 
   /** The last replaced dot of an origin under a key; 0 without one. */
@@ -83,10 +92,18 @@ export class ReplacedDots {
       if (wallMs - known.settledAt < GRACE_MS) continue;
       origins.delete(origin);
       this.#count--;
+      this.#unauthor(known.author);
       forgotten.push(origin);
     }
     if (origins.size === 0) this.#keys.delete(key);
     return forgotten;
+  }
+
+  #unauthor(author: OriginId | undefined): void {
+    if (author === undefined) return;
+    const left = (this.#authored.get(author) as number) - 1;
+    if (left === 0) this.#authored.delete(author);
+    else this.#authored.set(author, left);
   }
 }
 

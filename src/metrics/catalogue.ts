@@ -48,6 +48,10 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "How often a mailbox grew to the high-water mark",
   },
+  barrel_map_claims_refused_total: {
+    kind: "counter",
+    help: "Claims of map entries to replace others that are not believed or remembered, by reason",
+  },
   barrel_map_hidden_total: {
     kind: "counter",
     help: "Entries of maps that are held and not shown here, by map and reason",

@@ -5,6 +5,7 @@ import { BarrelError } from "../../src/base/errors.ts";
 import { decodeEntry, encodeEntry, MAX_MAP_VALUE_BYTES, MAX_OVER } from "../../src/map/entry.ts";
 import { LwwState } from "../../src/map/lww_state.ts";
 import type { LwwEffect } from "../../src/map/lww_state.ts";
+import { ReplacedDots } from "../../src/map/replaced.ts";
 import { MAX_VALUE_BYTES } from "../../src/replica/limits.ts";
 import { describe, test } from "../harness.ts";
 import { MapWorld } from "./world.ts";
@@ -132,14 +133,96 @@ describe("a map's state", () => {
   });
 
   test("more writers than a row can name: a write leaves some out, a deletion says so", () => {
-    const { state, put } = alone();
-    for (let i = 0; i < MAX_OVER + 5; i++) put(originOf(i), 1, `v${i}`, i);
+    const { state, known, put } = alone();
+    for (let i = 0; i < MAX_OVER + 5; i++) {
+      known[originOf(i)] = 1;
+      put(originOf(i), 1, `v${i}`, i);
+    }
     const entry = decodeEntry(state.set("k", utf8("v"), { wallMs: 9_999, counter: 0 }));
     assert.equal(entry?.over.size, MAX_OVER);
     assert.throws(
       () => state.delete("k"),
       (error) => error instanceof BarrelError && error.code === "map_limit",
     );
+  });
+
+  test("a claim far ahead of what its origin wrote replaces nothing, whoever comes first", () => {
+    const liar = "l".repeat(16), victim = "v".repeat(16);
+    const lie = new Map([[victim, 2 ** 50]]);
+    for (const order of ["lie first", "truth first"]) {
+      const { state, known, put } = alone();
+      const effects: LwwEffect[] = [];
+      const steps = [
+        () => void effects.push(...put(liar, 1, "lie", 5, lie)),
+        () => {
+          known[victim] = 7;
+          put(victim, 7, "truth", 9);
+        },
+      ];
+      for (const step of order === "lie first" ? steps : steps.toReversed()) step();
+      assert.equal(text(state.get("k")), "truth", order);
+      const refused = { type: "claimRefused", key: "k", origin: liar, reason: "never_written" };
+      assert.deepEqual(effects.filter(({ type }) => type === "claimRefused"), [refused]);
+      // Nor does anybody tell it on.
+      const own = decodeEntry(state.set("k", utf8("ours"), { wallMs: 10, counter: 0 }));
+      assert.deepEqual(own?.over, new Map([[liar, 1], [victim, 7]]), order);
+    }
+  });
+
+  test("a claim far ahead of our own writes does not take them out", () => {
+    const { state, own, known, put } = alone({ [OWN]: 3 });
+    own.set("k", 3);
+    const row = state.set("k", utf8("ours"), { wallMs: 5, counter: 0 });
+    state.put({ origin: OWN, seq: 3, key: "k", value: row }, 1_000_000);
+    const effects = put("l".repeat(16), 1, "lie", 1, new Map([[OWN, 2 ** 50]]));
+    assert.ok(!types(effects).includes("drop"));
+    assert.equal(text(state.get("k")), "ours");
+    known[OWN] = 4;
+    assert.ok(types(put("m".repeat(16), 1, "true", 1, new Map([[OWN, 4]]))).includes("drop"));
+  });
+
+  test("a claim counts as soon as its origin comes near, without a word about the key", () => {
+    const { state, known, put } = alone({ ["v".repeat(16)]: 1 });
+    put("v".repeat(16), 1, "old", 9);
+    put("l".repeat(16), 1, "new", 5, new Map([["v".repeat(16), 100_000]]));
+    assert.equal(text(state.get("k")), "old");
+    assert.ok(state.isWaiting);
+    known["v".repeat(16)] = 50_000;
+    state.tick(1_000_000);
+    assert.equal(text(state.get("k")), "new");
+  });
+
+  test("a name of nobody that a row claims to replace keeps no deletion from fitting", () => {
+    const { state, known, put } = alone();
+    const names = new Map(Array.from({ length: MAX_OVER }, (_, i) => [originOf(1_000 + i), 1]));
+    put("l".repeat(16), 1, "lie", 5, names);
+    for (let i = 0; i < 20; i++) {
+      known[originOf(i)] = 1;
+      put(originOf(i), 1, `v${i}`, i);
+    }
+    const row = state.delete("k");
+    const over = row instanceof Uint8Array ? decodeEntry(row)?.over : undefined;
+    assert.equal(over?.size, MAX_OVER);
+    for (let i = 0; i < 20; i++) assert.ok(over?.has(originOf(i)), `writer ${i}`);
+  });
+
+  test("one replica cannot fill the memory of what was replaced", () => {
+    const replaced = new ReplacedDots();
+    const liar = "l".repeat(16);
+    let full = 0;
+    for (let i = 0; i < 10_000; i++) {
+      if (replaced.add({ key: `k${i}`, origin: originOf(i), seq: 1 }, liar) === "full") full++;
+    }
+    assert.ok(full > 0);
+    const honest = { key: "honest", origin: originOf(1), seq: 1 };
+    assert.equal(replaced.add(honest, "h".repeat(16)), "new");
+    assert.equal(replaced.add(honest, liar), "known");
+    // What is forgotten makes room.
+    for (const wallMs of [0, 600_000]) {
+      for (const key of [...replaced.keys()]) replaced.settle(key, wallMs, () => true);
+    }
+    assert.equal(replaced.size, 0);
+    assert.equal(replaced.add({ key: "k", origin: originOf(1), seq: 1 }, liar), "new");
   });
 
   test("the largest entry fits a row of a store", () => {
