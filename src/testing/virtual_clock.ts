@@ -21,6 +21,13 @@ interface Entry {
   cancelled: boolean;
 }
 
+/**
+ * A positive delay lasts at least so long, ms: a smaller one may vanish in the sum with the time, and
+ * whoever waits for the rest of a deadline would wait in vain, for ever at one moment.
+ */
+const LEAST_MS = 1 / 1024;
+/** More timers than this at one moment are a loop that time never ends. */
+const MAX_TIMERS_AT_ONCE = 1_000_000;
 /** Wall clock at the start: fixed, so that runs are equal. */
 const START_WALL_MS = Date.UTC(2026, 0, 1);
 
@@ -30,9 +37,11 @@ export function createVirtualClock(): VirtualClock {
   let now = 0;
   let order = 0;
   let fired = 0;
+  let firedNow = 0;
 
   const after = (ms: number, fn: () => void) => {
-    const entry: Entry = { at: now + Math.max(0, ms), order: order++, fn, cancelled: false };
+    const delay = ms > 0 ? Math.max(ms, LEAST_MS) : 0;
+    const entry: Entry = { at: now + delay, order: order++, fn, cancelled: false };
     timers.push(entry);
     return { cancel: () => void (entry.cancelled = true) };
   };
@@ -46,8 +55,12 @@ export function createVirtualClock(): VirtualClock {
     if (next === undefined || next.at > end) return false;
     timers.pop();
     if (next.cancelled) return true;
+    if (next.at > now) firedNow = 0;
     now = next.at;
     fired++;
+    if (++firedNow > MAX_TIMERS_AT_ONCE) {
+      throw new Error(`${firedNow} timers at ${now} ms of virtual time: it stands still`);
+    }
     next.fn();
     await settle();
     return true;

@@ -149,8 +149,8 @@ export class MemoryConnection implements Connection {
 
   #watchSilence(ms: number): void {
     this.#idle = this.options.clock.after(ms, () => {
-      const silent = this.options.clock.now() - this.#heardAt;
-      const left = this.#idleTimeoutMs - silent;
+      // As a moment: the difference of two differences may stay above zero for ever.
+      const left = this.#heardAt + this.#idleTimeoutMs - this.options.clock.now();
       if (left > 0) return this.#watchSilence(left);
       this.#end({ code: 0, reason: "idle timeout", by: "lost" });
     });

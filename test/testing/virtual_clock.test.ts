@@ -95,3 +95,27 @@ test("a view has its own wall clock, and can be stopped for good", async () => {
   await time.run(100);
   assert.deepEqual(fired, ["right"]);
 });
+
+test("a wait too short to move the time ends all the same", async () => {
+  const time = createVirtualClock();
+  const { clock } = time.view();
+  await time.run(100_000.1);
+  let rounds = 0;
+  const start = clock.now();
+  const wait = () => {
+    rounds++;
+    if (clock.now() === start && rounds < 100) clock.after(1e-12, wait);
+  };
+  wait();
+  await time.run(1);
+  assert.equal(rounds, 2);
+});
+
+test("a loop that time never ends is told, not run for ever", async () => {
+  const time = createVirtualClock();
+  const { clock, stop } = time.view();
+  const again = () => clock.nextTurn(again);
+  again();
+  await assert.rejects(time.run(1), /stands still/);
+  stop();
+});
