@@ -1,5 +1,6 @@
 /** E5 to E9: broadcast at rest, under failures, and in the set-up of iroh-gossip. */
 import { pick, sample, seededRandom } from "../../src/base/random.ts";
+import { treeOf, TREES } from "../../src/broadcast/messages.ts";
 import type { OverlayOptions } from "../../test/simulation/overlay_sim.ts";
 import type { Broadcast, OverlaySim, SimNode } from "../../test/simulation/overlay_sim.ts";
 import { Collected } from "./experiment.ts";
@@ -188,8 +189,11 @@ export const broadcastAfterMassFailure: Experiment = {
   id: "E8",
   title: "Broadcast after a mass failure",
   about:
-    "After 20 messages a share of the nodes stops; then one message a cycle. The redundancy of " +
-    "each of the first cycles, and whom the messages have reached in the end.",
+    "After 20 messages a share of the nodes stops; then one message a cycle, each from a random " +
+    "node. The paper has one tree, which its first message repairs; ours has four, by the sender, " +
+    "and each is repaired by the first message that takes it. So the figure beside the published " +
+    "one is of the second message of a tree, the mean of the four; the second message of all is " +
+    "mostly the first of its tree.",
   run(settings) {
     const nodes = settings.nodes ?? 1_000;
     const collected = new Collected();
@@ -204,20 +208,30 @@ export const broadcastAfterMassFailure: Experiment = {
         for (const node of sample(random, sim.live, Math.round((nodes * percent) / 100))) {
           sim.crash(node);
         }
-        const costs = Array.from(
-          { length: 8 },
-          () => costOf(sim, pick(random, sim.live) as SimNode, CYCLE_MS),
+        const costs: Cost[] = [];
+        const byTree = Array.from({ length: TREES }, (): Cost[] => []);
+        while (costs.length < 8 || (costs.length < 40 && byTree.some((tree) => tree.length < 2))) {
+          const sender = pick(random, sim.live) as SimNode;
+          const cost = costOf(sim, sender, CYCLE_MS);
+          costs.push(cost);
+          byTree[treeOf(sender.plumtree.lastId.origin)]?.push(cost);
+        }
+        const seconds = byTree.flatMap((tree) => tree[1] ?? []);
+        collected.add(
+          `redundancy of a tree's 2nd after ${percent} %`,
+          mean(seconds, (cost) => cost.redundancy),
+          { published: `~${second}`, good: ["<=", second], goal: ["<=", 0.05] },
         );
-        collected.add(`redundancy of the 2nd after ${percent} %`, costs[1]?.redundancy ?? 0, {
-          published: `~${second}`,
-          good: ["<=", second],
-          goal: ["<=", 0.05],
-        });
+        collected.add(
+          `redundancy of the 2nd of all after ${percent} %`,
+          costs[1]?.redundancy ?? 0,
+          {},
+        );
         collected.add(`% reached by all after ${percent} %`, mean(costs, (c) => c.reached), {
           goal: [">=", 100],
         });
         if (seed === settings.seeds[0]) {
-          const points = costs.map((cost, i) => [i + 1, cost.redundancy] as const);
+          const points = costs.slice(0, 8).map((cost, i) => [i + 1, cost.redundancy] as const);
           series.push({ name: `${percent} % failed`, points });
         }
         traces.push(sim.trace);
