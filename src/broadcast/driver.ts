@@ -14,6 +14,7 @@ import { MAX_NAME_BYTES } from "../wire/limits.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { decodeControl, decodeGossip, encodeControl, encodeGossip, originOf } from "./messages.ts";
 import { Plumtree } from "./plumtree.ts";
+import { createRoom } from "./room.ts";
 import type { PlumtreeEffect, PlumtreeEvent } from "./events.ts";
 
 /** What broadcast needs of the node. */
@@ -35,6 +36,14 @@ export interface Broadcast {
    * @throws BarrelError `broadcast` when the payload is above 1 MiB or the topic above 255 bytes
    */
   publish(topic: string, payload: Bytes): void;
+  /**
+   * As `publish`, for those who can wait: nothing when the neighbours' links take more, else a
+   * promise to await before the next one. One neighbour that does not read holds it up for 10 s.
+   *
+   * @throws BarrelError `broadcast` as `publish`; OverloadedError, with nothing sent, when 4,096
+   * messages or 16 MiB of this node wait already
+   */
+  offer(topic: string, payload: Bytes): void | Promise<void>;
   /** Called with each message of the topic; returns the function that ends it. */
   subscribe(topic: string, handler: (payload: Bytes) => void): () => void;
   neighbourUp(peer: NodeName): void;
@@ -57,10 +66,11 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
   let isDraining = false;
   let isClosed = false;
 
-  const feed = (event: PlumtreeEvent) => {
-    if (isClosed) return;
-    for (const effect of machine.handle(event, clock.now())) queue.push(effect);
-    if (isDraining) return;
+  const feed = (event: PlumtreeEvent): PlumtreeEffect[] => {
+    if (isClosed) return [];
+    const effects = machine.handle(event, clock.now());
+    for (const effect of effects) queue.push(effect);
+    if (isDraining) return effects;
     isDraining = true;
     try {
       for (let effect = queue.shift(); effect !== undefined; effect = queue.shift()) {
@@ -70,6 +80,7 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
       isDraining = false;
     }
     if (!isClosed) alarm.set(machine.wakeAt);
+    return effects;
   };
 
   const carryOut = (effect: PlumtreeEffect): void => {
@@ -117,20 +128,32 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
   };
   gossip.onUndelivered = control.onUndelivered = (peer) => feed({ type: "undelivered", peer });
   const alarm = new Alarm(clock, () => feed({ type: "tick" }));
+  const room = createRoom(clock, (peer) => gossip.room(peer));
+
+  const check = (topic: string, payload: Bytes) => {
+    if (payload.length > MAX_BROADCAST_BYTES) {
+      throw new BarrelError(
+        "broadcast",
+        `a broadcast of ${payload.length} bytes; ${MAX_BROADCAST_BYTES} are allowed, ` +
+          "send larger data over a stream",
+      );
+    }
+    if (topic === "" || utf8(topic).length > MAX_NAME_BYTES) {
+      throw new BarrelError("broadcast", `a topic has 1 to ${MAX_NAME_BYTES} bytes`);
+    }
+  };
 
   return {
     publish(topic, payload) {
-      if (payload.length > MAX_BROADCAST_BYTES) {
-        throw new BarrelError(
-          "broadcast",
-          `a broadcast of ${payload.length} bytes; ${MAX_BROADCAST_BYTES} are allowed, ` +
-            "send larger data over a stream",
-        );
-      }
-      if (topic === "" || utf8(topic).length > MAX_NAME_BYTES) {
-        throw new BarrelError("broadcast", `a topic has 1 to ${MAX_NAME_BYTES} bytes`);
-      }
+      check(topic, payload);
       feed({ type: "publish", topic, payload });
+    },
+    offer(topic, payload) {
+      check(topic, payload);
+      room.check(payload.length);
+      const effects = feed({ type: "publish", topic, payload });
+      const peers = effects.flatMap((effect) => effect.type === "push" ? effect.peers : []);
+      return room.after(peers, payload.length);
     },
     subscribe(topic, handler) {
       const handlers = subscribers.get(topic) ?? new Set();
@@ -142,9 +165,10 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
         if (handlers.size === 0 && subscribers.get(topic) === handlers) subscribers.delete(topic);
       };
     },
-    neighbourUp: (peer) => feed({ type: "neighbourUp", peer }),
-    neighbourDown: (peer) => feed({ type: "neighbourDown", peer }),
+    neighbourUp: (peer) => void feed({ type: "neighbourUp", peer }),
+    neighbourDown: (peer) => void feed({ type: "neighbourDown", peer }),
     close() {
+      room.close();
       isClosed = true;
       alarm.cancel();
       gossip.onFrame = control.onFrame = undefined;

@@ -42,6 +42,8 @@ export interface Channel {
    * called, later and once; nothing is said about frames lost with a link that breaks afterwards.
    */
   send(peer: NodeName, body: Bytes): void;
+  /** Nothing while the link to `peer` takes more freely; a promise to await above the high-water mark. */
+  room(peer: NodeName): void | Promise<void>;
   /** Called with each frame of this channel's type. A ProtocolError thrown here closes the link. */
   onFrame: ((body: Bytes, from: PeerIdentity) => void) | undefined;
   /** Called when a frame could not be handed to a link. */

@@ -617,6 +617,11 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const createChannel = (type: FrameType): Channel => ({
     onFrame: undefined,
     onUndelivered: undefined,
+    room(peer) {
+      const entry = entries.get(peer);
+      if (entry === undefined || isClosed) return;
+      return backPressure(entry, entry.outbox.bytes + (entry.link?.buffered ?? 0));
+    },
     send(peer, body) {
       if (isClosed) return;
       const entry = entryOf(peer);

@@ -127,7 +127,14 @@ export interface Node extends AsyncDisposable {
   /** The node's own key. */
   readonly identity: Identity;
   readonly broadcast: {
-    /** Sends bytes to every live member, at most once each. */
+    /**
+     * Sends bytes to every live member, at most once each. Resolves at once while the neighbours'
+     * links take more, else when they do: await it before the next one. A neighbour that does not
+     * read holds it up for 10 s at most.
+     *
+     * @throws BarrelError `broadcast` when the bytes are above 1 MiB or the topic above 250;
+     * OverloadedError, with nothing sent, when 4,096 of them or 16 MiB wait already; ClosedError
+     */
     publish(topic: string, bytes: Uint8Array): Promise<void>;
     /** Called with what others publish; returns the function that ends it. */
     subscribe(topic: string, handler: (bytes: Bytes) => void): () => void;
@@ -480,13 +487,12 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       },
     },
     broadcast: {
-      // Promised, so that back-pressure can come without a change of the API.
+      // Promised, so that what it throws is a rejection.
       publish(topic, bytes) {
         return new Promise((resolve) => {
           if (closing !== undefined) throw new ClosedError(`${self.name} is closed`);
           if (!(bytes instanceof Uint8Array)) throw new TypeError("publish takes a Uint8Array");
-          broadcast.publish(`${USER_TOPIC}${topic}`, new Uint8Array(bytes));
-          resolve();
+          resolve(broadcast.offer(`${USER_TOPIC}${topic}`, new Uint8Array(bytes)));
         });
       },
       subscribe: (topic, handler) => broadcast.subscribe(`${USER_TOPIC}${topic}`, handler),

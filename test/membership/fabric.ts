@@ -52,6 +52,7 @@ export class Fabric {
       const existing = channels.get(type);
       if (existing !== undefined) return existing;
       const added: Channel = {
+        room() {},
         onFrame: undefined,
         onUndelivered: undefined,
         send(peer, body) {

@@ -217,6 +217,7 @@ export class Cluster {
   #channel(wire: Wire, type: FrameType): Channel {
     const from = wire.identity;
     const channel: Channel = {
+      room() {},
       onFrame: undefined,
       onUndelivered: undefined,
       send: (peer, body) => {

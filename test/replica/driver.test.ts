@@ -34,6 +34,7 @@ async function network(crypto?: (base: Crypto) => Crypto) {
     const channels = new Map<FrameType, Channel>();
     const channel = (type: FrameType): Channel => {
       const own: Channel = {
+        room() {},
         onFrame: undefined,
         onUndelivered: undefined,
         send: (to, body) =>
