@@ -37,10 +37,11 @@ export class Mailbox implements Turn {
   #waiter: Waiter | undefined;
   // A receive of whatever comes, as most are: no closures for it.
   #resolve: ((value: unknown) => void) | undefined;
-  #reject: ((error: Error) => void) | undefined;
   /** It wants the step of an iteration, not the message itself. */
   #isStep = false;
-  #closed: Error | undefined;
+  /** Makes what receives fail with, once it is closed: most processes end without one under way. */
+  #whyClosed: (() => Error) | undefined;
+  #closedError: Error | undefined;
   /** Some messages wait for this process to have its turn. */
   #isInLine = false;
   #tracers: Set<Tracer> | undefined;
@@ -51,7 +52,8 @@ export class Mailbox implements Turn {
 
   /** What every receive fails with since `close`. */
   get closed(): Error {
-    return this.#closed ?? new ClosedError("the process has ended");
+    if (this.#whyClosed === undefined) return new ClosedError("the process has ended");
+    return this.#closedError ??= this.#whyClosed();
   }
 
   /** How many messages wait. */
@@ -70,7 +72,7 @@ export class Mailbox implements Turn {
 
   /** Delivers one message; nothing happens after `close`. */
   push(message: unknown): void {
-    if (this.#closed !== undefined) return;
+    if (this.#whyClosed !== undefined) return;
     if (this.#isReceiving && !this.#isInLine) {
       if (!this.#settings.budget.spend()) this.#standInLine();
       else if (this.#offer(message)) return;
@@ -79,14 +81,14 @@ export class Mailbox implements Turn {
     if (this.#messages.length === this.#settings.highWaterMark) this.#settings.onHighWater(this);
   }
 
-  /** Ends it: a waiting receive fails with `error`, and so does every later one. */
-  close(error: Error): void {
-    this.#closed = error;
+  /** Ends it: a waiting receive fails with what `why` returns, and so does every later one. */
+  close(why: () => Error): void {
+    this.#whyClosed = why;
     this.#messages.clear();
-    this.#waiter?.fail(error);
-    const reject = this.#reject;
-    this.#resolve = this.#reject = undefined;
-    reject?.(error);
+    this.#waiter?.fail(this.closed);
+    const resolve = this.#resolve;
+    this.#resolve = undefined;
+    resolve?.(Promise.reject(this.closed));
   }
 
   /** Removes the messages that `match` accepts. */
@@ -123,16 +125,15 @@ export class Mailbox implements Turn {
   #waitForAny(isStep: boolean): Promise<unknown> {
     const refusal = this.#refusal();
     if (refusal !== undefined) return Promise.reject(refusal);
-    return new Promise((resolve, reject) => {
+    return new Promise((resolve) => {
       this.#resolve = resolve;
-      this.#reject = reject;
       this.#isStep = isStep;
     });
   }
 
   // Why nobody may wait now.
   #refusal(): Error | undefined {
-    if (this.#closed !== undefined) return this.#closed;
+    if (this.#whyClosed !== undefined) return this.closed;
     if (!this.#isReceiving) return undefined;
     return new ClosedError("the process waits in another receive already");
   }
@@ -141,7 +142,7 @@ export class Mailbox implements Turn {
   #offer(message: unknown): boolean {
     const resolve = this.#resolve;
     if (resolve === undefined) return this.#waiter?.offer(message) ?? false;
-    this.#resolve = this.#reject = undefined;
+    this.#resolve = undefined;
     resolve(this.#isStep ? { done: false, value: message } : message);
     return true;
   }
@@ -208,7 +209,9 @@ export class Mailbox implements Turn {
     if (resolve !== undefined) {
       this.#resolve = (value) => {
         resolve(value);
-        tell("taken", this.#isStep ? (value as IteratorResult<unknown>).value : value);
+        if (this.#whyClosed === undefined) {
+          tell("taken", this.#isStep ? (value as IteratorResult<unknown>).value : value);
+        }
       };
     }
     const waiter = this.#waiter;

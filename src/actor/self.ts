@@ -2,11 +2,28 @@ import type { Timer } from "../base/clock.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
 import type { Ref } from "../wire/ref.ts";
-import type { ReceiveOptions } from "./mailbox.ts";
+import type { Mailbox, ReceiveOptions } from "./mailbox.ts";
 import type { ExitReason, SystemMessage } from "./messages.ts";
 import { ExitSignal } from "./process.ts";
 import type { Behaviour, Process, Self } from "./process.ts";
 import type { ActorSystem } from "./system.ts";
+
+/** The iteration over a mailbox: one small object, as each process that rests holds one. */
+class Messages<Msg> implements AsyncIterableIterator<Msg | SystemMessage> {
+  readonly #mailbox: Mailbox;
+
+  constructor(mailbox: Mailbox) {
+    this.#mailbox = mailbox;
+  }
+
+  next(): Promise<IteratorResult<Msg | SystemMessage>> {
+    return this.#mailbox.step() as Promise<IteratorResult<Msg | SystemMessage>>;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}
 
 /**
  * A process as it sees itself. Code that goes on after its process has ended holds on to nothing:
@@ -42,11 +59,7 @@ export class ProcessSelf<Msg> implements Self<Msg> {
   }
 
   get mailbox(): AsyncIterable<Msg | SystemMessage> {
-    const { mailbox } = this.#process;
-    const iterator: AsyncIterator<Msg | SystemMessage> = {
-      next: () => mailbox.step() as Promise<IteratorResult<Msg | SystemMessage>>,
-    };
-    return { [Symbol.asyncIterator]: () => iterator };
+    return new Messages<Msg>(this.#process.mailbox);
   }
 
   // oxlint-disable-next-line typescript/no-explicit-any -- two overloads behind one function

@@ -195,7 +195,7 @@ export class ActorSystem implements PidSender {
     this.#processes.delete(pid.id);
     if (name !== undefined) this.#names.delete(name);
     for (const timer of process.timers ?? []) timer.cancel();
-    process.mailbox.close(new ExitSignal(reason));
+    process.mailbox.close(() => new ExitSignal(reason));
     for (const request of process.requests ?? []) request.refuse(reason);
     process.abort();
     for (const node of process.nodes ?? []) this.#unwatchNode(process, node);
