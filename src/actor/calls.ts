@@ -80,6 +80,8 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   /** Calls of peers that are being served, by caller and number, so that they can be cancelled. */
   const serving = new Map<NodeName, Map<number, Call>>();
   const deadlines = createDeadlines(clock, DEFAULT_TIMEOUT_MS);
+  // Who calls where no process does.
+  const nobody = new Pid(node, system.options.epoch, 0, system);
   let nextCall = 1;
 
   system.disconnectListeners.add(({ node: peer, reason, epoch }) => {
@@ -109,17 +111,18 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   const onCall = (reader: ByteReader, from: PeerIdentity, context: DecodeContext) => {
     const target = new Pid(node, system.options.epoch, reader.varint(), system);
     const id = reader.varint();
+    const caller = new Pid(from.name, from.epoch, reader.varint(), system);
     const method = readName(reader);
     const args = decodeMessage(reader.rest(), context);
     if (!Array.isArray(args)) throw new ProtocolError("bad_signal", "the arguments are no list");
     // A cast is a call that nobody waits for.
-    if (id === 0) return deliver(target, new CastRequest(method, args));
+    if (id === 0) return deliver(target, new CastRequest(method, args, caller));
     let calls = serving.get(from.name);
     if (calls === undefined) serving.set(from.name, calls = new Map());
     const reply = (status: number, value: unknown) => {
       if (!call.isCancelled && calls.delete(id)) sendReply(from, id, status, value);
     };
-    const call: Call = new ServedCall(method, args, reply);
+    const call: Call = new ServedCall(method, args, caller, reply);
     calls.set(id, call);
     deliver(target, call);
   };
@@ -190,10 +193,10 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     pid: Pid,
     method: string,
     args: unknown[],
-    { signal, timeoutMs = DEFAULT_TIMEOUT_MS }: CallOptions,
+    { signal, timeoutMs = DEFAULT_TIMEOUT_MS, from = nobody }: CallOptions,
   ): Promise<unknown> =>
     new Promise((resolve, reject) => {
-      const own = new OwnCall(target, method, args, resolve, reject);
+      const own = new OwnCall(target, method, args, from, resolve, reject);
       own.timer = deadlines.after(timeoutMs, () => {
         own.giveUp(new CallTimeoutError(String(target), method, timeoutMs));
       });
@@ -203,7 +206,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
         signal.addEventListener("abort", own.onAbort, { once: true });
       }
       try {
-        if (pid.node !== node) own.onCancel = callThere(pid, method, args, own);
+        if (pid.node !== node) own.onCancel = callThere(pid, method, args, from, own);
         else if (system.isLocal(pid)) deliver(pid, own);
         else own.refuse("noproc");
       } catch (error) {
@@ -213,7 +216,9 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
 
   // A proxy passes calls on in the order in which they and other messages came.
   system.forward = (target, message) => {
-    if (message instanceof CastRequest) return cast(target, message.method, message.args);
+    if (message instanceof CastRequest) {
+      return cast(target, message.method, message.args, message.from);
+    }
     if (!(message instanceof Call)) return system.send(target, message);
     if (message.isCancelled) return;
     message.leave();
@@ -222,9 +227,9 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
       else message.refuse("noproc");
       return;
     }
-    const { method, args } = message;
+    const { method, args, from } = message;
     try {
-      message.onCancel = callThere(target, method, args, {
+      message.onCancel = callThere(target, method, args, from, {
         target,
         node: target.node,
         epoch: target.epoch,
@@ -242,13 +247,16 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     if (message instanceof Call) message.refuse(reason);
   };
 
-  const callThere = (pid: Pid, method: string, args: unknown[], call: Pending) => {
+  // A peer's process that called through a proxy here cannot be named in our own name.
+  const numberOf = (from: Pid) => system.isLocal(from) ? from.id : 0;
+
+  const callThere = (pid: Pid, method: string, args: unknown[], from: Pid, call: Pending) => {
     const id = nextCall++;
     const payload = system.encode(args, pid.node, pid.epoch);
     call.node = pid.node;
     call.epoch = pid.epoch;
     pending.set(id, call);
-    const head = packNamed(method, pid.id, id);
+    const head = packNamed(method, pid.id, id, numberOf(from));
     try {
       void port.send(pid.node, pid.epoch, pid.id, FrameType.CALL, head, payload);
     } catch (error) {
@@ -261,33 +269,42 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     };
   };
 
-  const cast = (target: Pid | string, method: string, args: unknown[]): void | Promise<void> => {
+  const cast = (
+    target: Pid | string,
+    method: string,
+    args: unknown[],
+    from: Pid,
+  ): void | Promise<void> => {
     if (typeof target === "string") {
       const local = system.find(target);
       if (local === undefined) {
         return resolveName(target).then((pid) => {
           if (pid === undefined) throw new NoProcessError(target, "noproc");
-          return cast(pid, method, args);
+          return cast(pid, method, args, from);
         });
       }
-      return deliver(local.pid, new CastRequest(method, args));
+      return deliver(local.pid, new CastRequest(method, args, from));
     }
     if (target.node === node) {
-      if (system.isLocal(target)) deliver(target, new CastRequest(method, args));
+      if (system.isLocal(target)) deliver(target, new CastRequest(method, args, from));
       return;
     }
     const payload = system.encode(args, target.node, target.epoch);
-    const head = packNamed(method, target.id, 0);
+    const head = packNamed(method, target.id, 0, numberOf(from));
     return port.send(target.node, target.epoch, target.id, FrameType.CALL, head, payload);
   };
 
   const client = (definition: AnyServer, target: Pid | string, options: CallOptions = {}) => {
+    const { from = nobody } = options;
+    if (!(from instanceof Pid) || !system.isLocal(from)) {
+      throw new TypeError(`a client calls from a process of ${node}, not from ${String(from)}`);
+    }
     const methods: Record<string, unknown> = Object.create(null);
     for (const method of Object.keys(definition.calls ?? {})) {
       methods[method] = (...args: unknown[]) => call(target, method, args, options);
     }
     for (const method of Object.keys(definition.casts ?? {})) {
-      methods[method] = (...args: unknown[]) => cast(target, method, args);
+      methods[method] = (...args: unknown[]) => cast(target, method, args, from);
     }
     methods["with"] = (more: CallOptions) => client(definition, target, { ...options, ...more });
     return methods;
@@ -341,15 +358,16 @@ const EMPTY = new Uint8Array(0);
 abstract class Call implements CallRequest {
   readonly method: string;
   readonly args: unknown[];
-  readonly from = undefined;
+  readonly from: Pid;
   isCancelled = false;
   /** Set where somebody else serves it. */
   onCancel: (() => void) | undefined;
   #waitingIn: Set<{ refuse(reason: ExitReason): void }> | undefined;
 
-  constructor(method: string, args: unknown[]) {
+  constructor(method: string, args: unknown[], from: Pid) {
     this.method = method;
     this.args = args;
+    this.from = from;
   }
 
   /** The process's requests, which it leaves when it is answered. */
@@ -395,8 +413,13 @@ abstract class Call implements CallRequest {
 class ServedCall extends Call {
   readonly #reply: (status: number, value: unknown) => void;
 
-  constructor(method: string, args: unknown[], reply: (status: number, value: unknown) => void) {
-    super(method, args);
+  constructor(
+    method: string,
+    args: unknown[],
+    from: Pid,
+    reply: (status: number, value: unknown) => void,
+  ) {
+    super(method, args, from);
     this.#reply = reply;
   }
 
@@ -430,10 +453,11 @@ class OwnCall extends Call implements Pending {
     target: Pid | string,
     method: string,
     args: unknown[],
+    from: Pid,
     resolve: (value: unknown) => void,
     reject: (error: unknown) => void,
   ) {
-    super(method, args);
+    super(method, args, from);
     this.target = target;
     this.#resolve = resolve;
     this.#reject = reject;

@@ -27,7 +27,10 @@ export interface ServerContext<State> {
   /** Whatever `init` returned; may be replaced. */
   state: State;
   readonly self: Self<unknown>;
-  /** Who calls, where it is a process that said so. */
+  /**
+   * Who calls or casts: the process that its client named, or number 0 of the caller's node where it
+   * named none. Undefined in `info` and `terminate`.
+   */
   readonly from: Pid | undefined;
   /** Ends the server after this function has returned. */
   stop(reason?: ExitReason): void;
@@ -98,6 +101,8 @@ export interface CallOptions {
   readonly timeoutMs?: number;
   /** Gives up when aborted; the call fails with the signal's reason. */
   readonly signal?: AbortSignal;
+  /** A process of this node on whose behalf the client calls: `ctx.from` at the server. */
+  readonly from?: Pid;
 }
 
 const RESERVED = ["with", "then"];
@@ -131,7 +136,7 @@ export function defineServer<
 export interface CallRequest {
   readonly method: string;
   readonly args: unknown[];
-  readonly from: Pid | undefined;
+  readonly from: Pid;
   /** Whether the caller has given up: it need not be served. */
   readonly isCancelled: boolean;
   answer(value: unknown): void;
@@ -142,9 +147,11 @@ export interface CallRequest {
 export class CastRequest {
   readonly method: string;
   readonly args: unknown[];
-  constructor(method: string, args: unknown[]) {
+  readonly from: Pid;
+  constructor(method: string, args: unknown[], from: Pid) {
     this.method = method;
     this.args = args;
+    this.from = from;
   }
 }
 
@@ -179,6 +186,7 @@ export async function serve(
   }
   started();
   const finish = async (reason: ExitReason) => {
+    from = undefined;
     await definition.terminate?.(ctx, reason);
     return reason;
   };
@@ -194,7 +202,7 @@ export async function serve(
         // A function that is not asynchronous costs no further turn.
         if (done !== undefined) await done;
       } else if (message instanceof CastRequest) {
-        from = undefined;
+        from = message.from;
         await own(definition.casts, message.method)?.(ctx, ...message.args);
       } else if (message instanceof Exit && message.from.equals(parent)) {
         // As in OTP: who started it ends it, and so does the end of who started it.

@@ -270,6 +270,35 @@ test("a message that looks like a deferred reply is a value like any other", asy
   }
 });
 
+test("a server knows who calls and casts: the process that the client named, or the node", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  const seen: (Pid | undefined)[] = [];
+  const Door = defineServer({
+    init: () => 0,
+    calls: { who: (ctx) => ctx.from },
+    casts: { knock: (ctx) => void seen.push(ctx.from) },
+    info: (ctx) => void seen.push(ctx.from),
+  });
+  for (const where of [a, b]) {
+    const pid = await where.calls.start(Door, []);
+    const caller = a.system.spawn(async (self) => void await self.receive());
+    const named = a.calls.client(Door, pid, { from: caller });
+    assert.ok((await named.who())?.equals(caller), "the process");
+    const unnamed = await a.calls.client(Door, pid).who();
+    assert.deepEqual([unnamed?.node, unnamed?.id], ["a@x", 0]);
+    seen.length = 0;
+    await named.knock();
+    void a.system.send(pid, "hello");
+    await waitFor(() => seen.length === 2, { what: "a cast and a message" });
+    assert.ok(seen[0]?.equals(caller));
+    assert.equal(seen[1], undefined, "a plain message says nothing of its sender");
+  }
+  const elsewhere = b.system.spawn(() => {});
+  const pid = await b.calls.start(Door, []);
+  assert.throws(() => a.calls.client(Door, pid, { from: elsewhere }), /from a process of a@x/);
+});
+
 test("a peer can call own functions only, and broken frames never get through", async () => {
   const network = actorNetwork();
   const a = network.node("a@x"), b = network.node("b@x");
@@ -279,7 +308,7 @@ test("a peer can call own functions only, and broken frames never get through", 
   await assert.rejects(client.valueOf(), /no call "valueOf"/);
   await assert.rejects(client.toString(), /no call "toString"/);
   // Every prefix and every single changed byte of a good frame.
-  const good = concat([packNamed("add", pid.id, 0), a.system.encode([1], "b@x", 1)]);
+  const good = concat([packNamed("add", pid.id, 0, 0), a.system.encode([1], "b@x", 1)]);
   for (let i = 0; i < good.length; i++) {
     for (const body of [good.slice(0, i), good.with(i, (good[i] as number) ^ 0x80)]) {
       try {
