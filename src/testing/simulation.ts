@@ -2,6 +2,7 @@
 import { encodeHex } from "@std/encoding/hex";
 import { concat, utf8 } from "../base/bytes.ts";
 import type { Crypto } from "../base/crypto.ts";
+import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { nobleCrypto, syncHashes } from "../base/noble_crypto.ts";
 import { seededRandom } from "../base/random.ts";
@@ -15,6 +16,8 @@ import { memoryStore } from "../storage/memory.ts";
 import { createMemoryNetwork } from "../transport/memory.ts";
 import type { MemoryHost } from "../transport/memory.ts";
 import { fastCrypto } from "./fast_crypto.ts";
+import { watchNode } from "./invariants.ts";
+import type { Watch } from "./invariants.ts";
 import { createVirtualClock } from "./virtual_clock.ts";
 
 /** How a simulation is made. */
@@ -31,6 +34,8 @@ export interface SimulationOptions {
   readonly crypto?: "real" | "fast";
   /** Further options of every node, or of the node with this number. */
   readonly options?: Partial<NodeOptions> | ((index: number) => Partial<NodeOptions>);
+  /** How far the wall clock of the node with this number is ahead, ms. @default 0 */
+  readonly wallOffsetMs?: (index: number) => number;
   /** Gets the log lines of all nodes. */
   readonly logger?: (node: string, level: string, message: string) => void;
 }
@@ -43,7 +48,12 @@ export interface Simulation {
   readonly nodes: readonly Node[];
   /** Virtual milliseconds since the start. */
   now(): number;
-  /** Lets time pass. */
+  /**
+   * Lets time pass.
+   *
+   * @throws Error naming the seed when something does not hold that must on every node after every
+   * step: the bounds of the views, nobody twice in them, one event for each transition
+   */
   run(options: { forMs: number }): Promise<void>;
   /** Lets time pass until the promise settles, an hour at most; gives its result. */
   run<T>(promise: Promise<T>): Promise<T>;
@@ -53,6 +63,11 @@ export interface Simulation {
   partition(a: readonly Node[], b: readonly Node[]): void;
   /** Nothing passes from one to the other; the way back stays open. */
   cut(from: Node, to: Node): void;
+  /**
+   * The connections from one to the other carry nothing that way any more, and neither is told; new
+   * ones work.
+   */
+  halfOpen(from: Node, to: Node): void;
   /** Everything passes again. */
   heal(): void;
   /** The node is gone, and nobody is told. */
@@ -75,6 +90,7 @@ interface Member {
   host: MemoryHost;
   readonly files: SecretFiles;
   readonly disk: DurableStore;
+  readonly watch: Watch;
   stop: () => void;
   isGone: boolean;
 }
@@ -82,7 +98,11 @@ interface Member {
 /** Starts a simulated cluster; it is still joining when this returns. */
 export async function createSimulation(options: SimulationOptions): Promise<Simulation> {
   const { seed, latencyMs = [1, 20], loss = 0, logger } = options;
-  const time = createVirtualClock();
+  const touched = new Set<string>();
+  const time = createVirtualClock(() => {
+    for (const host of touched) check(host);
+    touched.clear();
+  });
   let trace = syncHashes.sha256(utf8(`seed ${seed}`));
   const network = createMemoryNetwork({
     clock: time.view().clock,
@@ -90,13 +110,25 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     latencyMs,
     loss,
     onPacket(from, to, what, bytes) {
+      touched.add(to);
       trace = syncHashes.sha256(
         concat([trace, utf8(`${time.now()} ${from} ${to} ${what}`), bytes]),
       );
     },
   });
   const members: Member[] = [];
+  const byHost = new Map<string, Member>();
   let lives = 0;
+
+  const check = (host: string) => {
+    const member = byHost.get(host);
+    if (member === undefined || member.isGone) return;
+    try {
+      member.watch.check();
+    } catch (cause) {
+      throw new Error(`seed ${seed}, at ${time.now()} ms: ${messageOf(cause)}`, { cause });
+    }
+  };
 
   const start = async (
     index: number,
@@ -106,7 +138,10 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     const name = `n${index}`;
     const host = network.host(`${name}.${lives}`);
     const random = seededRandom(seed * 1_000_003 + ++lives);
-    const { clock, stop } = time.view();
+    const { clock, stop } = time.view({
+      wallOffsetMs: options.wallOffsetMs?.(index) ?? 0,
+      onTimer: () => void touched.add(host.name),
+    });
     const crypto: Crypto = options.crypto === "real" ? nobleCrypto(random) : fastCrypto(random);
     const log: Logger = {
       log: (level, message) => logger?.(name, level, message),
@@ -131,7 +166,10 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
       }),
       LIMIT_MS,
     );
-    return { node, host, files, disk, stop, isGone: false };
+    const watch = watchNode(node, more.membership);
+    const member: Member = { node, host, files, disk, watch, stop, isGone: false };
+    byHost.set(host.name, member);
+    return member;
   };
 
   for (let index = 0; index < options.nodes; index++) {
@@ -148,6 +186,7 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
   const hosts = (nodes: readonly Node[]) => nodes.map((node) => memberOf(node).host);
   const crash = (member: Member) => {
     member.isGone = true;
+    byHost.delete(member.host.name);
     member.host.crash();
     member.stop();
   };
@@ -165,13 +204,14 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
       const end = time.now() + withinMs;
       while (!condition()) {
         if (time.now() >= end) {
-          throw new Error(`did not hold within ${withinMs} ms of virtual time`);
+          throw new Error(`seed ${seed}: did not hold within ${withinMs} ms of virtual time`);
         }
         await time.run(STEP_MS);
       }
     },
     partition: (a, b) => network.partition(hosts(a), hosts(b)),
     cut: (from, to) => network.cut(memberOf(from).host, memberOf(to).host),
+    halfOpen: (from, to) => network.halfOpen(memberOf(from).host, memberOf(to).host),
     heal: () => network.heal(),
     crash: (node) => crash(memberOf(node)),
     stall: (node, forMs) => memberOf(node).host.stall(forMs),

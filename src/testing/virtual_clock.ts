@@ -2,12 +2,20 @@ import type { Clock } from "../base/clock.ts";
 import { Heap } from "../base/heap.ts";
 import { realClock } from "../base/real.ts";
 
+/** How a node sees the time. */
+export interface ViewOptions {
+  /** How far its wall clock is ahead, ms. @default 0 */
+  readonly wallOffsetMs?: number;
+  /** Called before each of its timers. */
+  readonly onTimer?: () => void;
+}
+
 /** Time that moves only when it is told to. */
 export interface VirtualClock {
   /** Milliseconds since the start. */
   now(): number;
   /** A node's own view: its wall clock may be wrong, and its timers can be stopped for good. */
-  view(options?: { wallOffsetMs?: number }): { clock: Clock; stop(): void };
+  view(options?: ViewOptions): { clock: Clock; stop(): void };
   /** Lets `forMs` pass: timers fire in order, and between them all promises settle. */
   run(forMs: number): Promise<void>;
   /** Lets time pass until the promise settles. @throws what it rejects with, or Error after `limitMs` */
@@ -31,8 +39,8 @@ const MAX_TIMERS_AT_ONCE = 1_000_000;
 /** Wall clock at the start: fixed, so that runs are equal. */
 const START_WALL_MS = Date.UTC(2026, 0, 1);
 
-/** Makes a clock that stands at zero. */
-export function createVirtualClock(): VirtualClock {
+/** Makes a clock that stands at zero. `onStep` is called when a timer's work has settled. */
+export function createVirtualClock(onStep?: () => void): VirtualClock {
   const timers = new Heap<Entry>((a, b) => a.at < b.at || (a.at === b.at && a.order < b.order));
   let now = 0;
   let order = 0;
@@ -63,15 +71,18 @@ export function createVirtualClock(): VirtualClock {
     }
     next.fn();
     await settle();
+    onStep?.();
     return true;
   };
 
   return {
     now: () => now,
-    view({ wallOffsetMs = 0 } = {}) {
+    view({ wallOffsetMs = 0, onTimer } = {}) {
       let isStopped = false;
       const unlessStopped = (fn: () => void) => () => {
-        if (!isStopped) fn();
+        if (isStopped) return;
+        onTimer?.();
+        fn();
       };
       return {
         stop: () => void (isStopped = true),

@@ -56,6 +56,11 @@ export interface MemoryNetwork {
   partition(a: readonly MemoryHost[], b: readonly MemoryHost[]): void;
   /** From now on nothing passes from one to the other; the way back stays open. */
   cut(from: MemoryHost, to: MemoryHost): void;
+  /**
+   * The connections that there are carry nothing from one to the other any more, and neither is
+   * told; new ones work. `heal` does not bring them back.
+   */
+  halfOpen(from: MemoryHost, to: MemoryHost): void;
   /** Everything passes again; what was held up arrives. */
   heal(): void;
 }
@@ -118,6 +123,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
     #lastAt = 0;
     #timer: Timer | undefined;
     #isOver = false;
+    #isMute = false;
 
     constructor(from: Host, to: Host) {
       this.from = from;
@@ -142,6 +148,13 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
       directions.delete(this);
     }
 
+    /** From now on nothing gets through, and nobody is told. */
+    mute(): void {
+      this.#isMute = true;
+      this.#timer?.cancel();
+      this.#timer = undefined;
+    }
+
     /** Looks again: a cut may be over. */
     release(): void {
       if (this.#timer === undefined) this.#wait();
@@ -149,7 +162,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
 
     #wait(): void {
       const next = this.#queue.at(0);
-      if (next === undefined || isBlocked(this.from, this.to)) return;
+      if (next === undefined || this.#isMute || isBlocked(this.from, this.to)) return;
       const at = Math.max(next.at, this.from.stalledUntil, this.to.stalledUntil);
       const left = at - clock.now();
       const due = () => {
@@ -162,7 +175,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
     #deliver(): void {
       // A host's timers fire up to a millisecond early.
       const now = clock.now() + 1;
-      while (!isBlocked(this.from, this.to)) {
+      while (!this.#isMute && !isBlocked(this.from, this.to)) {
         const packet = this.#queue.at(0);
         const stalledUntil = Math.max(this.from.stalledUntil, this.to.stalledUntil);
         if (packet === undefined || packet.at > now || stalledUntil > now) break;
@@ -324,6 +337,11 @@ export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwor
       }
     },
     cut: (from, to) => void cuts.add(`${from.name}>${to.name}`),
+    halfOpen(from, to) {
+      for (const direction of directions) {
+        if (direction.from === from && direction.to === to) direction.mute();
+      }
+    },
     heal() {
       cuts.clear();
       for (const direction of [...directions]) direction.release();

@@ -116,6 +116,30 @@ test("a probe is answered only where nothing is bound and the way is open", asyn
   assert.equal(await probe(), "unknown");
 });
 
+test("a half-open connection carries one way until silence ends it, and a new one works", async () => {
+  const { time, network, listen, connect } = world();
+  const a = network.host("a"), b = network.host("b");
+  await listen(b, "mem://b", { idleTimeoutMs: 3_000 });
+  const { client, server } = await connect(a, "mem://b");
+  const heard: string[] = [];
+  for (const [name, connection] of [["client", client], ["server", server]] as const) {
+    connection.onPipe = (pipe) => {
+      heard.push(name);
+      pipe.onData = () => {};
+    };
+  }
+  network.halfOpen(a, b);
+  await client.openPipe("bidirectional");
+  await server.openPipe("bidirectional");
+  await time.run(1_000);
+  assert.deepEqual(heard, ["client"]);
+  const next = await connect(a, "mem://b");
+  assert.equal((await time.until(server.closed, 60_000)).by, "lost");
+  assert.equal((await time.until(client.closed, 60_000)).by, "lost");
+  next.client.close(0, "done");
+  assert.equal((await time.until(next.server.closed, 60_000)).by, "peer");
+});
+
 test("a crash is noticed by silence after the lesser idle timeout", async () => {
   const { time, network, listen, connect } = world();
   const a = network.host("a"), b = network.host("b");
