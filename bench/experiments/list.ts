@@ -10,6 +10,8 @@ import type { Experiment } from "./experiment.ts";
 import { healing, massFailure, messageByMessage, restingOverlay } from "./failures.ts";
 import { crashDetection, restarts, stallsAndLoss } from "./liveness.ts";
 import { churn, floods, joinStorm, slowConsumer } from "./load.ts";
+import { mapModel, oneClockOff } from "./state_maps.ts";
+import { lateJoin, lookUps, stateHeals } from "./state_rows.ts";
 
 /** All experiments. */
 export const experiments: readonly Experiment[] = [
@@ -24,9 +26,14 @@ export const experiments: readonly Experiment[] = [
   irohSetup,
   churn,
   joinStorm,
+  stateHeals,
+  lookUps,
+  lateJoin,
   crashDetection,
   stallsAndLoss,
   restarts,
   floods,
   slowConsumer,
+  oneClockOff,
+  mapModel,
 ];

@@ -4,8 +4,8 @@ import { randomBelow } from "../../src/base/random.ts";
 import { play, stories } from "../../test/map/story.ts";
 import { MapWorld } from "../../test/map/world.ts";
 import type { Node } from "../../test/map/world.ts";
-import { Collected } from "./figures.ts";
-import type { Experiment, Settings } from "./figures.ts";
+import { Collected } from "./experiment.ts";
+import type { Experiment, Settings } from "./experiment.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -50,7 +50,7 @@ function clocks(seed: number, skewMs: number, figures: Collected): number {
 /** E20. */
 export const oneClockOff: Experiment = {
   id: "E20",
-  title: "a map, and one clock an hour ahead or behind",
+  title: "A map, and one clock an hour ahead or behind",
   about:
     "Seven nodes write the same 20 keys, one of them with a clock that is an hour off. Every " +
     "write of an honest node must be what all honest nodes show a minute later.",
@@ -67,7 +67,7 @@ export const oneClockOff: Experiment = {
 /** E21. */
 export const mapModel: Experiment = {
   id: "E21",
-  title: "maps against a model that is right by inspection",
+  title: "Maps against a model that is right by inspection",
   about:
     "Random histories of 3 to 7 replicas: loss, doubling, reordering, splits, crashes, restarts " +
     "from disk and from nothing, clocks 2 s apart. --nodes is the number of histories of a seed. At " +

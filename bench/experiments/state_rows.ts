@@ -5,8 +5,8 @@ import type { Bytes } from "../../src/base/bytes.ts";
 import { randomBelow } from "../../src/base/random.ts";
 import { World } from "../../test/replica/world.ts";
 import type { Node } from "../../test/replica/world.ts";
-import { Collected } from "./figures.ts";
-import type { Experiment, Result, Settings } from "./figures.ts";
+import { Collected } from "./experiment.ts";
+import type { Experiment, Result, Settings } from "./experiment.ts";
 
 const DEGREE = 5;
 /** How often the reference pulls the whole state of a random peer, in seconds. */
@@ -213,7 +213,7 @@ function each(
 /** E14. */
 export const lateJoin: Experiment = {
   id: "E14",
-  title: "state: idle, one update, a late joiner",
+  title: "State: idle, one update, a late joiner",
   about:
     "Registry-like rows on nodes with five neighbours, 10 ms apart. A broadcast counts once for " +
     "each node that gets it, which is what a broadcast tree sends. The last figure is what the " +
@@ -229,8 +229,8 @@ export const lateJoin: Experiment = {
 
 /** E12, for the state. */
 export const stateHeals: Experiment = {
-  id: "E12s",
-  title: "state: a split of 10 minutes, and a full restart",
+  id: "E12",
+  title: "State: a split of 10 minutes, and a full restart",
   about:
     "Both sides of a 50/50 split write every minute; then it heals. Then all nodes restart with " +
     "empty memories at once. Links lose 1 % of their frames.",
@@ -245,7 +245,7 @@ export const stateHeals: Experiment = {
 /** E13. */
 export const lookUps: Experiment = {
   id: "E13",
-  title: "look-ups while views churn and nobody dies",
+  title: "Look-ups while views churn and nobody dies",
   about:
     "A tenth of the edges of the overlay are torn and made anew every second for 100 seconds, " +
     "and random nodes look random names up.",
