@@ -31,11 +31,16 @@ export class Emitter<E> implements EventSource<E> {
   readonly #listeners = new Set<(event: E) => void>();
   readonly #endings = new Set<() => void>();
   readonly #onError: (error: unknown) => void;
+  readonly #coalesce: ((events: readonly E[]) => E[]) | undefined;
   #closed = false;
 
-  /** `onError` gets what a listener threw. */
-  constructor(onError: (error: unknown) => void) {
+  /**
+   * `onError` gets what a listener threw. `coalesce` makes fewer events with the same outcome of
+   * those that a slow subscriber has not taken when its queue is full.
+   */
+  constructor(onError: (error: unknown) => void, coalesce?: (events: readonly E[]) => E[]) {
     this.#onError = onError;
+    this.#coalesce = coalesce;
   }
 
   /** Delivers `event` to every listener now. */
@@ -64,6 +69,13 @@ export class Emitter<E> implements EventSource<E> {
     return () => void this.#listeners.delete(own);
   }
 
+  #shorten(queue: Ring<E>): void {
+    if (this.#coalesce === undefined) return;
+    const pending: E[] = [];
+    for (let event = queue.shift(); event !== undefined; event = queue.shift()) pending.push(event);
+    for (const event of this.#coalesce(pending)) queue.push(event);
+  }
+
   events(options: EventsOptions = {}): AsyncIterableIterator<E | Overflow> {
     const queue = new Ring<E>();
     let lost = 0;
@@ -81,8 +93,9 @@ export class Emitter<E> implements EventSource<E> {
     };
     const off = ended ? () => {} : this.on((event) => {
       const next = waiting.shift();
-      if (next) next({ done: false, value: event });
-      else if (lost === 0 && queue.length < QUEUE_LIMIT) queue.push(event);
+      if (next) return next({ done: false, value: event });
+      if (lost === 0 && queue.length >= QUEUE_LIMIT) this.#shorten(queue);
+      if (lost === 0 && queue.length < QUEUE_LIMIT) queue.push(event);
       else lost++;
     });
     const end = () => {

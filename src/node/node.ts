@@ -43,6 +43,7 @@ import type { Streams } from "../stream/streams.ts";
 import { nodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
+import { coalesce } from "./events.ts";
 import type { NodeEvent } from "./events.ts";
 import { layFoundation, makeWorld } from "./foundation.ts";
 import type { Foundation } from "./foundation.ts";
@@ -83,7 +84,11 @@ export interface Membership {
   passiveView(): NodeName[];
   /** Every live member known, this node among them. */
   members(): MemberInfo[];
-  /** Each transition once, in order. */
+  /**
+   * Each transition once, in order. When 1,024 wait for a slow subscriber, those that cancel each
+   * other are left out, so that the rest still tells of a way to the present. Where that is not
+   * enough, `overflow` says how many were lost: read the views and the members anew.
+   */
   events(options?: EventsOptions): AsyncIterableIterator<NodeEvent | Overflow>;
   on(listener: (event: NodeEvent) => void): () => void;
 }
@@ -208,7 +213,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   const { clock, random, crypto, logger, meter, files } = world;
   const events = new Emitter<NodeEvent>((error) => {
     logger.log("error", `a listener of membership events threw: ${messageOf(error)}`);
-  });
+  }, coalesce);
 
   const system = new ActorSystem({
     node: self.name,

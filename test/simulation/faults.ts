@@ -67,6 +67,7 @@ export async function runFaults({ seed, nodes, rounds }: FaultsOptions): Promise
       for (const node of sample(random, others(), most > 0 ? 1 + randomBelow(random, most) : 0)) {
         story.end(node);
         gone.push(node);
+        story.note(`${node.name} crashes`);
         sim.crash(node);
       }
     },
@@ -78,22 +79,29 @@ export async function runFaults({ seed, nodes, rounds }: FaultsOptions): Promise
     async swift() {
       // Away and back before anybody can have noticed.
       const [node] = two();
+      story.note(`${node.name} restarts at once`);
       story.end(node);
       story.begin(await sim.restart(node));
     },
     stall() {
       for (const node of sample(random, others(), Math.max(1, Math.floor(nodes / 10)))) {
-        sim.stall(node, 5_000 + randomFraction(random) * 3_000);
+        const forMs = 5_000 + randomFraction(random) * 3_000;
+        story.note(`${node.name} stalls for ${forMs} ms`);
+        sim.stall(node, forMs);
       }
     },
     oneWay() {
-      sim.cut(...two());
+      const [from, to] = two();
+      story.note(`nothing passes from ${from.name} to ${to.name}`);
+      sim.cut(from, to);
     },
     halfOpen() {
       const [node] = two();
       const [peer] = node.membership.activeView();
       const other = others().find(({ name }) => name === peer);
-      if (other !== undefined) sim.halfOpen(node, other);
+      if (other === undefined) return;
+      story.note(`the connection from ${node.name} to ${other.name} is half-open`);
+      sim.halfOpen(node, other);
     },
   };
   for (let round = 0; round < rounds; round++) {
@@ -105,6 +113,7 @@ export async function runFaults({ seed, nodes, rounds }: FaultsOptions): Promise
       await sim.run({ forMs: 1_000 + randomFraction(random) * 3_000 });
     }
     sim.heal();
+    story.check();
   }
   await story.settled();
   const result = {
@@ -173,6 +182,18 @@ class Story {
   }
 
   #violation: string | undefined;
+  readonly #notes: string[] = [];
+
+  /** Remembered for a failure. */
+  note(what: string): void {
+    this.#notes.push(`at ${this.#sim.now()} ms: ${what}`);
+  }
+
+  /** @throws Error with what was found so far, and the faults before */
+  check(): void {
+    if (this.#violation === undefined) return;
+    throw new Error([...this.#notes, this.#violation].join("\n"));
+  }
 
   // Thrown where the story looks next: a listener's error would only be logged.
   #broken(what: string): void {
@@ -197,7 +218,7 @@ class Story {
       });
     }
     await sim.run({ forMs: 30_000 });
-    assert.equal(this.#violation, undefined);
+    this.check();
     for (const { name, membership } of live) {
       const known = membership.members().map((member) => member.name).sort();
       assert.deepEqual(known, names, `the members that ${name} knows`);

@@ -1,0 +1,180 @@
+import assert from "node:assert/strict";
+import type { NodeEvent } from "../../mod.ts";
+import { Emitter } from "../../src/base/events.ts";
+import type { Overflow } from "../../src/base/events.ts";
+import { randomBelow, sample, seededRandom } from "../../src/base/random.ts";
+import type { Random } from "../../src/base/random.ts";
+import { coalesce } from "../../src/node/events.ts";
+import { createSimulation } from "../../src/testing/simulation.ts";
+import { describe, test } from "../harness.ts";
+
+/** What a subscriber believes; throws at an event that contradicts those before it. */
+class Belief {
+  readonly peers = new Set<string>();
+  readonly members = new Map<string, string>();
+  isJoined = false;
+  lost = 0;
+
+  take(event: NodeEvent | Overflow): void {
+    const fits = (holds: boolean) => assert.ok(holds, `${JSON.stringify(event)} does not fit`);
+    switch (event.type) {
+      case "overflow":
+        this.lost += event.lost;
+        return;
+      case "joined":
+      case "left":
+        fits(this.isJoined === (event.type === "left"));
+        this.isJoined = event.type === "joined";
+        return;
+      case "peerUp":
+        fits(!this.peers.has(event.node));
+        this.peers.add(event.node);
+        return;
+      case "peerDown":
+        return fits(this.peers.delete(event.node));
+      case "nodeUp":
+        fits(this.members.get(event.node) !== "alive");
+        this.members.set(event.node, "alive");
+        return;
+      case "nodeUnreachable":
+        fits(this.members.get(event.node) === "alive");
+        this.members.set(event.node, "unreachable");
+        return;
+      case "nodeDown":
+        return fits(this.members.delete(event.node));
+    }
+  }
+
+  get state(): unknown {
+    return [this.isJoined, [...this.peers].sort(), [...this.members].sort(byName)];
+  }
+}
+
+const byName = ([a]: readonly [string, string], [b]: readonly [string, string]) => a < b ? -1 : 1;
+
+/** An event that may follow, of one of `names`. */
+function next({ peers, members, isJoined }: Belief, names: readonly string[], random: Random) {
+  const [node] = sample(random, names, 1) as [string];
+  const what = randomBelow(random, 20);
+  let event: NodeEvent;
+  if (what === 0) event = { type: isJoined ? "left" : "joined" };
+  else if (what < 8) {
+    event = peers.has(node)
+      ? { type: "peerDown", node, reason: "evicted" }
+      : { type: "peerUp", node };
+  } else if (members.get(node) === undefined) event = { type: "nodeUp", node };
+  else if (what < 12) event = { type: "nodeDown", node, reason: "unreachable" };
+  else if (members.get(node) === "alive") event = { type: "nodeUnreachable", node };
+  else event = { type: "nodeUp", node };
+  return event;
+}
+
+describe("membership events", () => {
+  test("never contradict each other, however slowly and unevenly they are taken", async () => {
+    for (let seed = 0; seed < 30; seed++) {
+      const random = seededRandom(seed);
+      const names = Array.from({ length: 1 + randomBelow(random, 150) }, (_, i) => `n${i}@t`);
+      const emitter = new Emitter<NodeEvent>(() => {}, coalesce);
+      const truth = new Belief(), told = new Belief();
+      const subscription = emitter.events();
+      let waiting = 0;
+      const take = async () => {
+        const { value } = await subscription.next();
+        if (value !== undefined) told.take(value);
+      };
+      for (let i = 0; i < 6_000; i++) {
+        const event = next(truth, names, random);
+        truth.take(event);
+        emitter.emit(event);
+        waiting++;
+        if (randomBelow(random, 4) > 0) continue;
+        // Now and then it takes a handful; never all of them.
+        for (let n = randomBelow(random, 4); n > 0 && waiting > 0; n--, waiting--) await take();
+      }
+      emitter.close();
+      for await (const event of subscription) told.take(event);
+      assert.equal(told.lost, 0);
+      assert.deepEqual(told.state, truth.state);
+    }
+  });
+
+  test("that find no room even so are counted", async () => {
+    const emitter = new Emitter<NodeEvent>(() => {}, coalesce);
+    const subscription = emitter.events();
+    for (let i = 0; i < 2_000; i++) emitter.emit({ type: "nodeUp", node: `n${i}@t` });
+    emitter.close();
+    const told = new Belief();
+    for await (const event of subscription) told.take(event);
+    assert.equal(told.members.size, 1_024);
+    assert.equal(told.lost, 976);
+  });
+
+  test("of a restart between two looks tell of the end and of the beginning", () => {
+    const node = "a@t";
+    const events: NodeEvent[] = [
+      { type: "nodeUnreachable", node },
+      { type: "nodeDown", node, reason: "restarted" },
+      { type: "nodeUp", node },
+      { type: "nodeUnreachable", node },
+      { type: "nodeUp", node },
+    ];
+    assert.deepEqual(coalesce(events).map(({ type }) => type), ["nodeDown", "nodeUp"]);
+  });
+
+  test("lead every subscriber to the same present while nodes crash, restart and stall", {
+    timeoutMs: 120_000,
+  }, async () => {
+    const random = seededRandom(21);
+    const sim = await createSimulation({ seed: 21, nodes: 9, loss: 0.02 });
+    const subscribers = [1, 3, 1_000].map((every) => ({
+      every,
+      belief: new Belief(),
+      iteration: sim.node(0).membership.events(),
+      waiting: false,
+    }));
+    // What it already knows: the simulation has joined its first nodes.
+    for (const { belief } of subscribers) {
+      const { membership } = sim.node(0);
+      belief.isJoined = membership.activeView().length > 0;
+      for (const peer of membership.activeView()) belief.peers.add(peer);
+      for (const { name, status } of membership.members().slice(1)) {
+        belief.members.set(name, status);
+      }
+    }
+    const look = (subscriber: (typeof subscribers)[number]) => {
+      if (subscriber.waiting) return;
+      subscriber.waiting = true;
+      void subscriber.iteration.next().then(({ value }) => {
+        subscriber.waiting = false;
+        if (value !== undefined) subscriber.belief.take(value);
+      });
+    };
+    await sim.until(() => sim.nodes.every(({ membership }) => membership.members().length === 9));
+    for (let second = 0; second < 240; second++) {
+      const victim = sim.node(1 + randomBelow(random, 8));
+      if (second % 15 === 0) await sim.restart(victim);
+      if (second % 15 === 7) sim.stall(victim, 6_000);
+      await sim.run({ forMs: 1_000 });
+      for (const subscriber of subscribers) if (second % subscriber.every === 0) look(subscriber);
+    }
+    const { membership } = sim.node(0);
+    await sim.until(() =>
+      membership.members().length === 9 &&
+      membership.members().every(({ status }) => status === "alive")
+    );
+    await sim.run({ forMs: 10_000 });
+    const present = [
+      true,
+      [...membership.activeView()].sort(),
+      membership.members().slice(1).map(({ name, status }) => [name, status] as const).sort(byName),
+    ];
+    for (const { belief, iteration } of subscribers) {
+      while (JSON.stringify(belief.state) !== JSON.stringify(present)) {
+        const { value } = await sim.run(iteration.next());
+        if (value !== undefined) belief.take(value);
+      }
+      assert.equal(belief.lost, 0);
+    }
+    await sim.close();
+  });
+});
