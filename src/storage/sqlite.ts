@@ -16,6 +16,9 @@ const APPLICATION_ID = 0x42503250;
 /** How long another process that is about to end may hold the file, milliseconds. */
 const BUSY_MS = 2_000;
 
+/** What SQLite calls a database and what belongs to it, the database last. */
+const SUFFIXES = ["-wal", "-journal", "-shm", ""];
+
 /** From each version of the schema to the next; the last is the current one. Only ever appended to. */
 const UPGRADES: readonly string[] = [
   `CREATE TABLE entries (
@@ -58,24 +61,31 @@ export async function sqliteStore(options: SqliteOptions): Promise<DurableStore>
     // Private before the first byte; the journal takes the mode of its database.
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     closeSync(openSync(path, "a", 0o600));
-    chmodSync(path, 0o600);
     return new sqlite.DatabaseSync(path);
   };
   for (let attempt = 0;; attempt++) {
     let db: DatabaseSync | undefined;
     try {
       db = open();
-      const flaw = prepare(db, options);
+      const flaw = judge(db, options);
       if (flaw === undefined) return new SqliteStore(db);
-      db.close();
-      setAside(options, flaw);
+      if (attempt > 0) throw new Error(`a new file is ${flaw}, too`);
+      setAside(options, flaw, db);
     } catch (error) {
       if (db?.isOpen === true) db.close();
       if (error instanceof ConfigError) throw error;
-      const { reason } = storageError(error);
-      if (reason !== "corrupt" || attempt > 0) throw cannotOpen(path, reason, error);
-      setAside(options, "corrupt");
+      throw cannotOpen(path, storageError(error).reason, error);
     }
+  }
+}
+
+// What keeps the file from being used; undefined once it is ready.
+function judge(db: DatabaseSync, options: SqliteOptions): "foreign" | "corrupt" | undefined {
+  try {
+    return prepare(db, options);
+  } catch (error) {
+    if (error instanceof ConfigError || storageError(error).reason !== "corrupt") throw error;
+    return "corrupt";
   }
 }
 
@@ -97,6 +107,8 @@ function prepare(db: DatabaseSync, { path, maxPages }: SqliteOptions): "foreign"
         "use the later version, or another folder",
     );
   }
+  // Ours, and so for us to change.
+  for (const suffix of SUFFIXES) if (existsSync(path + suffix)) chmodSync(path + suffix, 0o600);
   db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
   if (maxPages !== undefined) db.exec(`PRAGMA max_page_count = ${maxPages}`);
   const check = Object.values(db.prepare("PRAGMA quick_check(1)").get() ?? {})[0];
@@ -117,12 +129,31 @@ function pragma(db: DatabaseSync, name: string): number {
   return Number(Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0]);
 }
 
-function setAside({ path, logger, now }: SqliteOptions, flaw: "foreign" | "corrupt"): void {
+// Renames a file and what belongs to it, and closes it.
+function setAside(
+  { path, logger, now }: SqliteOptions,
+  flaw: "foreign" | "corrupt",
+  db: DatabaseSync,
+): void {
   const date = new Date(now).toISOString().replace(/[:.]/g, "-");
   let name = `${path}.${flaw}-${date}`;
-  for (let i = 1; existsSync(name); i++) name = `${path}.${flaw}-${date}-${i}`;
-  for (const suffix of ["", "-wal", "-shm"]) {
-    if (existsSync(path + suffix)) renameSync(path + suffix, name + suffix);
+  const isTaken = () => SUFFIXES.some((suffix) => existsSync(name + suffix));
+  for (let i = 1; isTaken(); i++) name = `${path}.${flaw}-${date}-${i}`;
+  const renameAll = () => {
+    // The database last: SQLite deletes a log that it finds beside a new database.
+    for (const suffix of SUFFIXES) {
+      if (existsSync(path + suffix)) renameSync(path + suffix, name + suffix);
+    }
+  };
+  try {
+    // Before it is closed, since SQLite then writes the log into the database and deletes it, but
+    // leaves a file alone that was renamed.
+    renameAll();
+    db.close();
+  } catch {
+    // Windows renames no open file.
+    if (db.isOpen) db.close();
+    renameAll();
   }
   logger.log("error", `${path} is not a readable store of this library; it is kept as ${name}`, {
     path,

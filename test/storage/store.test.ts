@@ -1,5 +1,16 @@
 import assert from "node:assert/strict";
-import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  copyFile,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  writeFile,
+} from "node:fs/promises";
 import { DatabaseSync } from "node:sqlite";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -131,6 +142,54 @@ describe("a sqlite store", () => {
     const kept = new DatabaseSync(`${path}.foreign-2026-11-23T00-00-00-000Z`);
     assert.deepEqual(kept.prepare("SELECT * FROM entries").all(), []);
     kept.close();
+  });
+
+  test("keeps the log and the mode of another program's database as they were", async () => {
+    await mkdir(join(folder, "data"));
+    const other = new DatabaseSync(join(folder, "other"));
+    other.exec("PRAGMA journal_mode = WAL; CREATE TABLE theirs (x); INSERT INTO theirs VALUES (7)");
+    await copyFile(join(folder, "other"), path);
+    await copyFile(join(folder, "other-wal"), `${path}-wal`);
+    other.close();
+    await chmod(path, 0o640);
+    const [database, wal] = [await readFile(path), await readFile(`${path}-wal`)];
+    await sqlite();
+    const kept = `${path}.foreign-2026-11-23T00-00-00-000Z`;
+    if (process.platform !== "win32") {
+      assert.deepEqual(await readFile(kept), database);
+      assert.deepEqual(await readFile(`${kept}-wal`), wal);
+      assert.equal((await stat(kept)).mode & 0o777, 0o640);
+    }
+    const theirs = new DatabaseSync(kept);
+    assert.equal(theirs.prepare("SELECT x FROM theirs").get()?.["x"], 7);
+    theirs.close();
+  });
+
+  test("takes what belongs to a file along, over nothing that was kept before", async () => {
+    await sqlite().then((store) => store.close());
+    const kept = `${path}.corrupt-2026-11-23T00-00-00-000Z`;
+    await writeFile(`${kept}-wal`, "of an earlier one");
+    await writeFile(path, "no database ".repeat(100));
+    await writeFile(`${path}-journal`, "its journal");
+    const store = await sqlite();
+    assert.equal(await readFile(`${kept}-wal`, "utf8"), "of an earlier one");
+    assert.equal(await readFile(`${kept}-1-journal`, "utf8"), "its journal");
+    await store.commit([put("a", "k", "v")]);
+    assert.deepEqual(all(store, "a"), ["k=v"]);
+  });
+
+  test("refuses by name, and leaves alone, what it can neither read nor rename", async () => {
+    // The file's name fits, and what it would be kept as does not.
+    path = join(folder, "data", "s".repeat(240));
+    await mkdir(join(folder, "data"));
+    const text = "no database ".repeat(100);
+    await writeFile(path, text);
+    await assert.rejects(
+      sqlite(),
+      (error) => error instanceof ConfigError && error.path === "dataDir",
+    );
+    assert.equal(await readFile(path, "utf8"), text);
+    assert.deepEqual(log, []);
   });
 
   test("does not touch a file of a later version", async () => {
