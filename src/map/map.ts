@@ -14,6 +14,7 @@ import type { Change } from "../replica/store_state.ts";
 import type { DurableStore } from "../storage/contract.ts";
 import type { DecodeContext } from "../wire/decoder.ts";
 import { MAX_MAP_VALUE_BYTES } from "./entry.ts";
+import { watchOtherKind } from "./other_kind.ts";
 import { readReplaced, saveReplaced } from "./replaced.ts";
 import type { Replaced } from "./replaced.ts";
 import { LwwState } from "./lww_state.ts";
@@ -61,7 +62,7 @@ export interface SharedMap<V> extends EventSource<MapEvent<V>> {
 
 /** What a map needs of the node. */
 export interface MapContext {
-  readonly replication: Pick<Replication, "createStore">;
+  readonly replication: Pick<Replication, "createStore" | "watch">;
   readonly hlc: HybridLogicalClock;
   readonly maxDriftMs: number;
   /** What pids inside values mean. */
@@ -146,6 +147,7 @@ class MapDriver<V> implements SharedMap<V> {
     for (const change of early) this.#changed(change);
     this.#perform(this.#state.loaded());
     this.#events = [];
+    watchOtherKind("map", name, options.ephemeral === true, context);
   }
 
   // ---- reading

@@ -10,6 +10,7 @@ import type { Row } from "../replica/store_state.ts";
 import type { DurableStore } from "../storage/contract.ts";
 import type { MapContext } from "./map.ts";
 import type { MapOptions } from "./options.ts";
+import { watchOtherKind } from "./other_kind.ts";
 import { checkKey, valuesOf } from "./values.ts";
 import type { Values } from "./values.ts";
 
@@ -138,8 +139,9 @@ class MergedDriver<V, M> implements Merged<V, M> {
   constructor(
     options: MergedOptions<V, M>,
     disk: DurableStore | undefined,
-    { replication, decode, logger, meter }: MapContext,
+    context: MapContext,
   ) {
+    const { replication, decode, logger, meter } = context;
     const { name } = options;
     this.name = name;
     this.#merge = options.merge;
@@ -168,6 +170,7 @@ class MergedDriver<V, M> implements Merged<V, M> {
       },
     });
     isOpening = false;
+    watchOtherKind("merged", name, options.ephemeral === true, context);
   }
 
   async put(key: string, value: V): Promise<void> {

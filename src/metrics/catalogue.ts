@@ -56,6 +56,10 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "Entries of maps that are held and not shown here, by map and reason",
   },
+  barrel_map_other_kind_total: {
+    kind: "counter",
+    help: "Rows written elsewhere under a map's name opened as the other kind, by map",
+  },
   barrel_members_changed_total: { kind: "counter", help: "Transitions of members, by type" },
   barrel_membership_sent_total: { kind: "counter", help: "Messages of the overlay, by type" },
   barrel_messages_dropped_total: {

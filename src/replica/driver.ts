@@ -99,6 +99,11 @@ export interface Store {
 export interface Replication {
   /** @throws ConflictError when the name is taken. @throws BarrelError `replica_limit` */
   createStore(options: StoreOptions): Store;
+  /**
+   * Calls `listener` for each row that comes of a store which is held here for others, and once when
+   * there are some already.
+   */
+  watch(name: string, listener: () => void): void;
   /** Takes what some node published; never throws. */
   receive(body: Bytes): void;
   /** Call once broadcasts reach the new neighbour: what was written in solitude is published now. */
@@ -131,6 +136,7 @@ class Driver implements Replication {
   readonly #data: Channel;
   readonly #alarm: Alarm;
   readonly #listeners = new Map<string, (change: Change) => void>();
+  readonly #watchers = new Map<string, () => void>();
   readonly #disks = new Map<string, DurableStore>();
   readonly #effects = new Ring<ReplicaEffect>();
   readonly #logOnce: ReturnType<typeof logOnce>;
@@ -203,6 +209,11 @@ class Driver implements Replication {
       restore: (publicKey, epoch) => this.#feed({ type: "restore", store: name, publicKey, epoch }),
       forget: (publicKey, epoch) => this.#feed({ type: "forget", store: name, publicKey, epoch }),
     };
+  }
+
+  watch(name: string, listener: () => void): void {
+    this.#watchers.set(name, listener);
+    if (this.#machine.store(name)?.rows().next().done === false) listener();
   }
 
   receive(body: Bytes): void {
@@ -331,6 +342,7 @@ class Driver implements Replication {
 
   #tell(store: string, change: Change): void {
     try {
+      if (change.type === "put") this.#watchers.get(store)?.();
       this.#listeners.get(store)?.(change);
     } catch (error) {
       this.#options.logger.log("error", "a listener of a replicated store threw", {

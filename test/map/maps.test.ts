@@ -162,6 +162,27 @@ describe("a map", () => {
     });
   });
 
+  test("opened as a presence map on some nodes only is two maps, and both sides say so once", () =>
+    simulated(3, async (sim, logs) => {
+      const kept = await sim.run(sim.node(0).maps.open("config"));
+      const live = await sim.run(sim.node(1).maps.open("config", { ephemeral: true }));
+      for (const value of [1, 2]) {
+        await sim.run(kept.set("k", value));
+        await sim.run(live.set("l", value));
+      }
+      await sim.run({ forMs: 5_000 });
+      const late = await sim.run(sim.node(2).maps.open("config"));
+      await sim.until(() => late.get("k") === 2);
+      assert.deepEqual([kept.has("l"), live.has("k"), late.has("l")], [false, false, false]);
+      const warned = logs.filter((line) => /neither sees what the other writes/.test(line));
+      assert.equal(warned.length, 3, logs.join("\n"));
+      assert.equal(new Set(warned.map((line) => line.split(" ")[0])).size, 3);
+      for (const node of sim.nodes) {
+        const snapshot = JSON.stringify(node.metrics.snapshot());
+        assert.match(snapshot, /barrel_map_other_kind_total/);
+      }
+    }));
+
   test("a validator that throws refuses, and the node lives", () =>
     simulated(2, async (sim) => {
       const validate = (value: unknown) => {
