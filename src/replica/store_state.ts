@@ -353,14 +353,23 @@ export class StoreState {
     this.#tellAll("hidden", origin);
   }
 
-  /** Takes {@link retire} back: the life goes on. */
+  /** Takes {@link retire} back: the life goes on, and those before it are over. */
   restore(publicKey: Bytes, epoch: number): void {
     const origin = this.originOf(publicKey, epoch);
-    if ((this.#forgotten.get(origin) ?? -1) === epoch) this.#forgotten.delete(origin);
-    if (this.#retired.get(origin) !== epoch) return;
+    // Where all lives are one origin, what was said of this one held for those before it, too.
+    const earlier = this.kind === "own" ? epoch - 1 : -1;
+    if (this.#forgotten.get(origin) === epoch) {
+      this.#forgotten.delete(origin);
+      if (earlier >= 0) remember(this.#forgotten, origin, earlier);
+    }
+    if (this.#retired.get(origin) !== epoch) {
+      if (earlier >= 0) this.#retire(origin, earlier);
+      return;
+    }
     this.#retired.delete(origin);
+    if (earlier >= 0) remember(this.#retired, origin, earlier);
     const head = this.#origins.get(origin)?.head;
-    if (head === undefined || head.epoch > epoch) return;
+    if (head === undefined || head.epoch !== epoch) return;
     this.digests.set(origin, head);
     this.#tellAll("restored", origin);
   }
