@@ -29,7 +29,7 @@ export class OurWorld implements World {
   readonly alive: Uint8Array;
 
   constructor(size: number, options: OverlayOptions) {
-    this.sim = new OverlaySim(options);
+    this.sim = new OverlaySim({ checkEvery: 16, ...options });
     this.alive = new Uint8Array(size).fill(1);
   }
 

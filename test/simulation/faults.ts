@@ -27,6 +27,8 @@ export interface FaultsResult {
 
 /** A verdict on a former life may come so long after the next one began, ms. */
 const LATE_VERDICT_MS = 60_000;
+/** A node stalls no more often, ms. */
+const REST_MS = 20_000;
 const HOUR_MS = 3_600_000;
 
 interface Life {
@@ -55,6 +57,7 @@ export async function runFaults({ seed, nodes, rounds }: FaultsOptions): Promise
 
   const faults: Record<string, number> = {};
   const gone: Node[] = [];
+  const stalledAt = new Map<string, number>();
   // The first node is the contact of all that start again.
   const others = () => sim.nodes.filter((node) => node !== sim.node(0) && story.isAlive(node));
   const two = () => sample(random, others(), 2) as [Node, Node];
@@ -84,7 +87,12 @@ export async function runFaults({ seed, nodes, rounds }: FaultsOptions): Promise
       story.begin(await sim.restart(node));
     },
     stall() {
-      for (const node of sample(random, others(), Math.max(1, Math.floor(nodes / 10)))) {
+      // Two stalls in a row are a longer silence than a node may keep.
+      const rested = others().filter(({ name }) =>
+        sim.now() - (stalledAt.get(name) ?? -Infinity) > REST_MS
+      );
+      for (const node of sample(random, rested, Math.max(1, Math.floor(nodes / 10)))) {
+        stalledAt.set(node.name, sim.now());
         const forMs = 5_000 + randomFraction(random) * 3_000;
         story.note(`${node.name} stalls for ${forMs} ms`);
         sim.stall(node, forMs);

@@ -8,7 +8,8 @@ import { EMPTY } from "../../src/base/bytes.ts";
 import type { Bytes } from "../../src/base/bytes.ts";
 import { randomBelow, randomFraction, seededRandom } from "../../src/base/random.ts";
 import type { Random } from "../../src/base/random.ts";
-import { keyOf } from "../../src/broadcast/message_cache.ts";
+import { keyOf, MAX_CACHED, MAX_CACHED_BYTES } from "../../src/broadcast/message_cache.ts";
+import { MAX_MISSING } from "../../src/broadcast/missing.ts";
 import type { Control, Gossip } from "../../src/broadcast/messages.ts";
 import { Plumtree } from "../../src/broadcast/plumtree.ts";
 import type { PlumtreeEffect, PlumtreeEvent } from "../../src/broadcast/events.ts";
@@ -27,11 +28,17 @@ export interface OverlayOptions {
   readonly latencyMs?: readonly [number, number];
   /** Chance of a frame to be lost and sent again. @default 0 */
   readonly loss?: number;
+  /** Chance of a frame to overtake others, which real links never let happen. @default 0 */
+  readonly reorder?: number;
+  /** Chance of a frame to come twice, which real links never let happen. @default 0 */
+  readonly duplicate?: number;
   /** A link whose peer is silent for this long is lost. @default 12,000 */
   readonly silenceMs?: number;
   /** A dial that nobody answers fails after this long. @default 5,000 */
   readonly dialTimeoutMs?: number;
   readonly membership?: Partial<MembershipOptions>;
+  /** The views are checked after so many steps; thousands of nodes take half as long with more. @default 1 */
+  readonly checkEvery?: number;
 }
 
 type Packet =
@@ -55,7 +62,7 @@ interface Link {
 export interface Broadcast {
   readonly at: number;
   /** Delivery of each node: hops and time. */
-  readonly delivered: Map<SimNode, { hops: number; at: number }>;
+  readonly delivered: Map<SimNode, { hops: number; at: number; epoch: number }>;
 }
 
 /** One node of the simulation. */
@@ -121,9 +128,12 @@ export class OverlaySim {
     this.options = {
       latencyMs: [10, 50],
       loss: 0,
+      reorder: 0,
+      duplicate: 0,
       silenceMs: 12_000,
       dialTimeoutMs: 5_000,
       membership: {},
+      checkEvery: 1,
       ...options,
     };
     this.membership = { ...membershipDefaults, ...this.options.membership };
@@ -240,7 +250,7 @@ export class OverlaySim {
   /** Publishes from `node`; the result fills up as the message arrives. */
   publish(node: SimNode, payload: Bytes = EMPTY): Broadcast {
     const broadcast: Broadcast = { at: this.now, delivered: new Map() };
-    broadcast.delivered.set(node, { hops: 0, at: this.now });
+    broadcast.delivered.set(node, { hops: 0, at: this.now, epoch: node.epoch });
     const effects = node.plumtree.handle({ type: "publish", topic: "test", payload }, this.now);
     this.broadcasts.set(keyOf(node.plumtree.lastId), broadcast);
     this.#performPlumtree(node, effects);
@@ -259,13 +269,40 @@ export class OverlaySim {
   membershipEvent(node: SimNode, event: HyParViewEvent): void {
     if (!node.alive) return;
     this.#perform(node, node.hyparview.handle(event, this.now));
+    this.#check(node);
     this.#wind(node);
   }
 
   plumtreeEvent(node: SimNode, event: PlumtreeEvent): void {
     if (!node.alive) return;
     this.#performPlumtree(node, node.plumtree.handle(event, this.now));
+    this.#checkCaches(node);
     this.#wind(node);
+  }
+
+  // What must hold after every step: bounds, nobody twice, not itself, one event a transition.
+  #check(node: SimNode): void {
+    if (this.steps % this.options.checkEvery !== 0) return;
+    const { activeSize, passiveSize } = this.membership;
+    const { activeView, passiveView } = node.hyparview;
+    const all = new Set([...activeView, ...passiveView]);
+    const holds = activeView.length <= activeSize && passiveView.length <= passiveSize &&
+      all.size === activeView.length + passiveView.length && !all.has(node.name) &&
+      activeView.length === node.view.size && activeView.every((name) => node.view.has(name));
+    if (holds) return;
+    throw new Error(
+      `seed ${this.options.seed}, at ${this.now} ms, ${node.name}: active ${activeView}, ` +
+        `passive ${passiveView}, told ${[...node.view]}`,
+    );
+  }
+
+  #checkCaches(node: SimNode): void {
+    const { cached, cachedBytes, missing } = node.plumtree.sizes;
+    if (cached <= MAX_CACHED && cachedBytes <= MAX_CACHED_BYTES && missing <= MAX_MISSING) return;
+    throw new Error(
+      `seed ${this.options.seed}, at ${this.now} ms, ${node.name}: ${cached} cached, ` +
+        `${cachedBytes} bytes, ${missing} missing`,
+    );
   }
 
   #wind(node: SimNode): void {
@@ -323,8 +360,11 @@ export class OverlaySim {
         case "deliver": {
           const key = keyOf(effect.gossip);
           const broadcast = this.broadcasts.get(key);
-          if (broadcast?.delivered.has(node)) throw new Error(`${key} twice at ${node.name}`);
-          broadcast?.delivered.set(node, { hops: effect.gossip.hops + 1, at: this.now });
+          const before = broadcast?.delivered.get(node);
+          // Another life may hear it again.
+          if (before?.epoch === node.epoch) throw new Error(`${key} twice at ${node.name}`);
+          const { epoch } = node;
+          broadcast?.delivered.set(node, { hops: effect.gossip.hops + 1, at: this.now, epoch });
           this.#note(node.index, 7);
           break;
         }
@@ -461,10 +501,13 @@ export class OverlaySim {
     const from = to === link.a ? link.b : link.a;
     const { epoch: fromEpoch, entry } = from;
     const sentAt = this.now + to.lagMs;
-    const arrival = Math.max(sentAt + this.#latency(), to === link.a ? link.toA : link.toB);
-    if (to === link.a) link.toA = arrival;
+    const { reorder, duplicate } = this.options;
+    const soonest = sentAt + this.#latency();
+    let arrival = Math.max(soonest, to === link.a ? link.toA : link.toB);
+    if (reorder > 0 && randomFraction(this.#random) < reorder) arrival = soonest;
+    else if (to === link.a) link.toA = arrival;
     else link.toB = arrival;
-    this.at(arrival - this.now, () => {
+    const arrive = () => {
       if (link.closed || !to.alive) return;
       if (link.a.side !== link.b.side) {
         link.waiting.push({ to, packet });
@@ -478,7 +521,11 @@ export class OverlaySim {
       } else {
         this.plumtreeEvent(to, { type: "gossip", from: from.name, gossip: packet.message });
       }
-    });
+    };
+    this.at(arrival - this.now, arrive);
+    if (duplicate > 0 && randomFraction(this.#random) < duplicate) {
+      this.at(arrival - this.now + this.#latency(), arrive);
+    }
   }
 
   #breakLink(link: Link, reason: LinkDownReason): void {
