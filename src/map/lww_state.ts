@@ -9,8 +9,9 @@
  * shown, by its origin where stamps are equal: so a write beats a deletion that did not know it.
  *
  * A claim to replace what its origin is far from having written counts for nothing until the origin
- * comes near: a lie about another's future does not outlast so many of its writes, and all who know
- * the same agree.
+ * comes near. Nor do the claims of two rows to replace each other: a write cannot know of one that
+ * knew of it, so one of the two was made up. Their stamps decide, and so the victim of a lie about
+ * its future wins with the first write that knew of the lie, and all who know the same agree.
  *
  * The causal bookkeeping is that of an observed-remove set (Bieniusa et al., "An Optimized
  * Conflict-free Replicated Set", 2012) with a register's order among what is left.
@@ -259,9 +260,8 @@ export class LwwState {
     if (this.#counts(key, held)) {
       // Settled or not: the next write tells it on to those who are behind.
       for (const [replaced, last] of entry.over) {
-        if (this.#isBelieved(replaced, last)) {
-          this.#note({ key, origin: replaced, seq: last }, origin, effects);
-        } else effects.push({ type: "claimRefused", key, origin, reason: "never_written" });
+        if (this.#isBelieved(replaced, last)) this.#noteClaim(key, held, replaced, last, effects);
+        else effects.push({ type: "claimRefused", key, origin, reason: "never_written" });
       }
     }
     return effects.concat(this.#evaluate(key, isOwn));
@@ -366,7 +366,7 @@ export class LwwState {
       if (!this.#counts(key, by)) continue;
       for (const [origin, seq] of by.entry.over) {
         if (this.#isSettled(key, origin, seq)) continue;
-        if (this.#isBelieved(origin, seq)) this.#note({ key, origin, seq }, by.origin, effects);
+        if (this.#isBelieved(origin, seq)) this.#noteClaim(key, by, origin, seq, effects);
         else this.#unbelieved.add(key);
       }
     }
@@ -374,6 +374,22 @@ export class LwwState {
     for (const origin of this.#replaced.settle(key, this.#wallMs, isSettled)) {
       effects.push({ type: "replaced", key, origin, seq: 0 });
     }
+  }
+
+  // What a row says that it replaces is remembered as far as its origin is known: names and numbers
+  // that somebody made up take no room. As long as the row is here it is asked again.
+  #noteClaim(key: string, by: Held, origin: OriginId, last: number, effects: LwwEffect[]): void {
+    const held = this.#keys.get(key)?.get(origin);
+    let seq = Math.min(last, Math.max(this.#port.knownUpTo(origin), held?.seq ?? 0));
+    if (held !== undefined && held.seq <= seq && this.#replaces(key, held, by)) seq = held.seq - 1;
+    if (seq > 0) this.#note({ key, origin, seq }, by.origin, effects);
+  }
+
+  // Whether a row says that it replaces another. Of two that say so of each other one lies, and
+  // nobody can tell which: neither counts, and their stamps decide.
+  #replaces(key: string, by: Held, held: Held): boolean {
+    const seq = held.origin === this.#port.origin ? this.#port.dotOf(key) : held.seq;
+    return seq !== undefined && (by.entry.over.get(held.origin) ?? 0) >= seq;
   }
 
   #note(replaced: Replaced, author: OriginId, effects: LwwEffect[]): void {
@@ -391,11 +407,10 @@ export class LwwState {
   }
 
   #isUseless(key: string, own: Held, rows: ReadonlyMap<OriginId, Held>): boolean {
-    const dot = this.#port.dotOf(key);
-    for (const by of dot === undefined ? [] : rows.values()) {
-      const seq = by.hidden === undefined && !by.isAway ? by.entry.over.get(own.origin) : undefined;
-      const isClaimed = seq !== undefined && seq >= (dot as number);
-      if (isClaimed && this.#isBelieved(own.origin, seq)) return true;
+    for (const by of rows.values()) {
+      if (by.hidden !== undefined || by.isAway || !this.#replaces(key, by, own)) continue;
+      const seq = by.entry.over.get(own.origin) as number;
+      if (this.#isBelieved(own.origin, seq) && !this.#replaces(key, own, by)) return true;
     }
     if (own.entry.type === "put") return false;
     for (const [origin, seq] of own.entry.over) {
@@ -414,7 +429,9 @@ export class LwwState {
       } else {
         const { origin, seq } = held;
         if (this.#replaced.seqOf(key, origin) >= seq) continue;
-        if (own?.hidden === undefined && (own?.entry.over.get(origin) ?? 0) >= seq) continue;
+        const isOver = own !== undefined && own.hidden === undefined &&
+          this.#replaces(key, own, held) && !this.#replaces(key, held, own);
+        if (isOver) continue;
       }
       const shown = held as Shown;
       const order = best === undefined ? 1 : compareStamps(shown.entry.stamp, best.entry.stamp);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { utf8 } from "../../src/base/bytes.ts";
 import type { Bytes } from "../../src/base/bytes.ts";
 import { BarrelError } from "../../src/base/errors.ts";
@@ -190,6 +191,74 @@ describe("a map's state", () => {
     known["v".repeat(16)] = 50_000;
     state.tick(1_000_000);
     assert.equal(text(state.get("k")), "new");
+  });
+
+  test("a claim on our next writes does not take out one that knew of it", () => {
+    const liar = "l".repeat(16);
+    const { state, own, known, put } = alone({ [OWN]: 3, [liar]: 1 });
+    put(liar, 1, "lie", 1, new Map([[OWN, 60_000]]));
+    const row = state.set("k", utf8("ours"), { wallMs: 5, counter: 0 });
+    own.set("k", 4);
+    known[OWN] = 4;
+    const effects = state.put({ origin: OWN, seq: 4, key: "k", value: row }, 1_000_000);
+    assert.ok(!types(effects).includes("drop"), "by our own state");
+    assert.equal(text(state.get("k")), "ours");
+    const over = decodeEntry(row)?.over;
+    for (const order of ["lie first", "truth first"]) {
+      const other = alone();
+      const steps = [
+        () => other.put(liar, 1, "lie", 1, new Map([["v".repeat(16), 60_000]])),
+        () => other.put("v".repeat(16), 4, "ours", 5, new Map(over)),
+      ];
+      for (const step of order === "lie first" ? steps : steps.toReversed()) step();
+      assert.equal(text(other.state.get("k")), "ours", order);
+    }
+  });
+
+  test("the same rows come to the same, in whatever order, also where they lie", () => {
+    const origins = ["a", "b", "c", "d", "e"].map((name) => name.repeat(16));
+    const rows = fc.tuple(...origins.map((origin, i) =>
+      fc.record({
+        seq: fc.integer({ min: 1, max: 6 }),
+        wallMs: fc.nat(3),
+        claims: fc.array(fc.tuple(fc.nat(4), fc.constantFrom(1, 3, 6, 60_000, 2 ** 50)), {
+          maxLength: 4,
+        }),
+      }).map(({ seq, wallMs, claims }) => ({
+        origin,
+        seq,
+        wallMs,
+        over: new Map(claims.filter(([of]) => of !== i).map(([of, at]) => [origins[of], at])),
+      }))
+    ));
+    const orders = fc.array(fc.shuffledSubarray([0, 1, 2, 3, 4], { minLength: 5 }), {
+      minLength: 6,
+      maxLength: 6,
+    });
+    fc.assert(
+      fc.property(rows, orders, (all, ways) => {
+        const shown = ways.map((way) => {
+          const { state, known, put } = alone();
+          for (const i of way) {
+            const { origin, seq, wallMs, over } = all[i] as (typeof all)[number];
+            known[origin] = seq;
+            put(origin, seq, origin, wallMs, over);
+          }
+          state.tick(1_000_000);
+          return text(state.get("k"));
+        });
+        assert.deepEqual(new Set(shown).size, 1, String(shown));
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  test("what is claimed of a name without a head takes no memory", () => {
+    const { state, put } = alone();
+    const names = new Map(Array.from({ length: MAX_OVER }, (_, i) => [originOf(i), 1]));
+    const effects = put("l".repeat(16), 1, "lie", 5, names);
+    assert.ok(!types(effects).includes("replaced"));
+    assert.equal(state.isWaiting, false);
   });
 
   test("a name of nobody that a row claims to replace keeps no deletion from fitting", () => {
