@@ -59,9 +59,15 @@ const RING_MS = 300;
 const MAX_RING_MS = 2_000;
 /** How long a node that is named has to answer, dialling included. */
 const ASK_MS = 2_000;
-/** Nodes that one search asks, and names that one query carries back. */
-const MAX_ASKED = 8;
+/** Nodes that one search asks. */
+const MAX_ASKED = 32;
+/**
+ * Nodes that one query carries back, and that a ring of a search asks because of one neighbour: who
+ * makes names up must leave room for what others know.
+ */
 const MAX_FOUND = 3;
+/** Of those that a query carries back, because of one neighbour. */
+const MAX_FOUND_EACH = 2;
 
 interface Search {
   readonly name: string;
@@ -70,12 +76,15 @@ interface Search {
   id: string;
   deadline: number;
   readonly asked: Set<NodeName>;
+  /** How many of these each neighbour named to this ring. */
+  readonly namedBy: Map<NodeName, number>;
 }
 
 interface Relayed {
   readonly from: NodeName;
   readonly until: number;
-  found: number;
+  /** Nodes that were named back, by the neighbour that named each. */
+  readonly found: NodeName[];
 }
 
 /** The machine. */
@@ -142,7 +151,15 @@ export class Router {
       known.retries = Math.max(known.retries, retries);
       return;
     }
-    const search: Search = { name, retries, ring: 0, id: "", deadline: now, asked: new Set() };
+    const search: Search = {
+      name,
+      retries,
+      ring: 0,
+      id: "",
+      deadline: now,
+      asked: new Set(),
+      namedBy: new Map(),
+    };
     this.#searches.set(name, search);
     this.#sendRing(search, now);
   }
@@ -154,6 +171,7 @@ export class Router {
     this.#byId.delete(search.id);
     search.id = keyOf(id);
     this.#byId.set(search.id, search);
+    search.namedBy.clear();
     search.deadline = now + Math.min(MAX_RING_MS, RING_MS * 2 ** search.ring);
     const ttl = Math.min(MAX_TTL, 2 ** search.ring);
     for (const to of neighbours) this.#send(to, { type: "query", id, ttl, name: search.name });
@@ -164,7 +182,7 @@ export class Router {
       case "query":
         return this.#query(from.name, message, now);
       case "found":
-        return this.#found(message, now);
+        return this.#found(from.name, message, now);
       case "ask": {
         const process = this.#options.localProcess(message.name) ?? 0;
         return this.#send(from.name, { type: "answer", request: message.request, process });
@@ -182,7 +200,7 @@ export class Router {
       this.#effects.push({ type: "refused", reason: "too_many_queries" });
       return;
     }
-    this.#relayed.set(key, { from, until: now + RELAY_MS, found: 0 });
+    this.#relayed.set(key, { from, until: now + RELAY_MS, found: [] });
     this.#relayedFor.set(from, underWay + 1);
     const nodes = this.#options.localProcess(query.name) !== undefined
       ? [this.#options.self]
@@ -195,17 +213,21 @@ export class Router {
     }
   }
 
-  #found(message: RouterMessage & { type: "found" }, now: number): void {
+  #found(from: NodeName, message: RouterMessage & { type: "found" }, now: number): void {
     const search = this.#byId.get(keyOf(message.id));
     if (search === undefined) {
       const relayed = this.#relayed.get(keyOf(message.id));
-      if (relayed === undefined || relayed.found >= MAX_FOUND) return;
-      relayed.found++;
+      if (relayed === undefined || relayed.found.length >= MAX_FOUND) return;
+      if (relayed.found.filter((by) => by === from).length >= MAX_FOUND_EACH) return;
+      relayed.found.push(from);
       return this.#send(relayed.from, message);
     }
     const { node } = message;
     const { asked } = search;
     if (node === this.#options.self || asked.has(node) || asked.size >= MAX_ASKED) return;
+    const named = search.namedBy.get(from) ?? 0;
+    if (named >= MAX_FOUND) return;
+    search.namedBy.set(from, named + 1);
     asked.add(node);
     const request = ++this.#lastRequest;
     this.#asks.set(request, { search, node });
