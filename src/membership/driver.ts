@@ -142,7 +142,8 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
       isClosed = true;
       alarm.cancel();
       offLinks();
-      channel.onFrame = channel.onUndelivered = undefined;
+      // Handlers stay, and do nothing: links that say goodbye still receive, and a frame that nobody
+      // handles would end them before they have delivered.
       listeners.clear();
     },
   };
