@@ -72,7 +72,7 @@ export interface Simulation {
   heal(): void;
   /** The node is gone, and nobody is told. */
   crash(node: Node): void;
-  /** The node neither sends nor receives for a while. */
+  /** The node stands still for a while: its timers fire late, what is sent to it waits. */
   stall(node: Node, forMs: number): void;
   /** The node crashes and comes back under its name, with what it had on disk. */
   restart(node: Node): Promise<Node>;
@@ -91,7 +91,8 @@ interface Member {
   readonly files: SecretFiles;
   readonly disk: DurableStore;
   readonly watch: Watch;
-  stop: () => void;
+  readonly stop: () => void;
+  readonly pause: (forMs: number) => void;
   isGone: boolean;
 }
 
@@ -138,7 +139,7 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     const name = `n${index}`;
     const host = network.host(`${name}.${lives}`);
     const random = seededRandom(seed * 1_000_003 + ++lives);
-    const { clock, stop } = time.view({
+    const { clock, stop, pause } = time.view({
       wallOffsetMs: options.wallOffsetMs?.(index) ?? 0,
       onTimer: () => void touched.add(host.name),
     });
@@ -167,7 +168,7 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
       LIMIT_MS,
     );
     const watch = watchNode(node, more.membership);
-    const member: Member = { node, host, files, disk, watch, stop, isGone: false };
+    const member: Member = { node, host, files, disk, watch, stop, pause, isGone: false };
     byHost.set(host.name, member);
     return member;
   };
@@ -214,7 +215,11 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     halfOpen: (from, to) => network.halfOpen(memberOf(from).host, memberOf(to).host),
     heal: () => network.heal(),
     crash: (node) => crash(memberOf(node)),
-    stall: (node, forMs) => memberOf(node).host.stall(forMs),
+    stall(node, forMs) {
+      const { host, pause } = memberOf(node);
+      host.stall(forMs);
+      pause(forMs);
+    },
     async restart(node) {
       const member = memberOf(node);
       const index = members.indexOf(member);

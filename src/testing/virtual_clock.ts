@@ -1,4 +1,4 @@
-import type { Clock } from "../base/clock.ts";
+import type { Clock, Timer } from "../base/clock.ts";
 import { Heap } from "../base/heap.ts";
 import { realClock } from "../base/real.ts";
 
@@ -10,12 +10,21 @@ export interface ViewOptions {
   readonly onTimer?: () => void;
 }
 
+/** One node's time. */
+export interface ClockView {
+  readonly clock: Clock;
+  /** Its timers never fire again. */
+  stop(): void;
+  /** Its timers that are due meanwhile fire when that is over, in their order. */
+  pause(forMs: number): void;
+}
+
 /** Time that moves only when it is told to. */
 export interface VirtualClock {
   /** Milliseconds since the start. */
   now(): number;
   /** A node's own view: its wall clock may be wrong, and its timers can be stopped for good. */
-  view(options?: ViewOptions): { clock: Clock; stop(): void };
+  view(options?: ViewOptions): ClockView;
   /** Lets `forMs` pass: timers fire in order, and between them all promises settle. */
   run(forMs: number): Promise<void>;
   /** Lets time pass until the promise settles. @throws what it rejects with, or Error after `limitMs` */
@@ -79,18 +88,29 @@ export function createVirtualClock(onStep?: () => void): VirtualClock {
     now: () => now,
     view({ wallOffsetMs = 0, onTimer } = {}) {
       let isStopped = false;
-      const unlessStopped = (fn: () => void) => () => {
-        if (isStopped) return;
-        onTimer?.();
-        fn();
+      let pausedUntil = 0;
+      const schedule = (ms: number, fn: () => void) => {
+        let timer: Timer;
+        const due = () => {
+          if (isStopped) return;
+          if (pausedUntil > now) {
+            timer = after(pausedUntil - now, due);
+            return;
+          }
+          onTimer?.();
+          fn();
+        };
+        timer = after(ms, due);
+        return { cancel: () => timer.cancel() };
       };
       return {
         stop: () => void (isStopped = true),
+        pause: (forMs) => void (pausedUntil = Math.max(pausedUntil, now + forMs)),
         clock: {
           now: () => now,
           wall: () => START_WALL_MS + wallOffsetMs + now,
-          after: (ms, fn) => after(ms, unlessStopped(fn)),
-          nextTurn: (fn) => void after(0, unlessStopped(fn)),
+          after: schedule,
+          nextTurn: (fn) => void schedule(0, fn),
         },
       };
     },

@@ -119,3 +119,19 @@ test("a loop that time never ends is told, not run for ever", async () => {
   await assert.rejects(time.run(1), /stands still/);
   stop();
 });
+
+test("a view that is paused fires its timers afterwards, in order, and no other view waits", async () => {
+  const time = createVirtualClock();
+  const one = time.view(), other = time.view();
+  const fired: string[] = [];
+  const note = (name: string, clock: Clock) => () => void fired.push(`${name} ${clock.now()}`);
+  one.clock.after(20, note("b", one.clock));
+  one.clock.after(10, note("a", one.clock));
+  one.clock.after(200, note("c", one.clock));
+  const dropped = one.clock.after(15, note("dropped", one.clock));
+  other.clock.after(50, note("other", other.clock));
+  other.clock.after(60, () => dropped.cancel());
+  one.pause(100);
+  await time.run(300);
+  assert.deepEqual(fired, ["other 50", "a 100", "b 100", "c 200"]);
+});
