@@ -1,6 +1,6 @@
 /** E5 to E9: broadcast at rest, under failures, and in the set-up of iroh-gossip. */
 import { pick, sample, seededRandom } from "../../src/base/random.ts";
-import { treeOf, TREES } from "../../src/broadcast/messages.ts";
+import { TREES } from "../../src/broadcast/messages.ts";
 import type { OverlayOptions } from "../../test/simulation/overlay_sim.ts";
 import type { Broadcast, OverlaySim, SimNode } from "../../test/simulation/overlay_sim.ts";
 import { Collected } from "./experiment.ts";
@@ -36,8 +36,10 @@ function costOf(sim: OverlaySim, sender: SimNode, waitMs: number): Cost {
 }
 
 function takeFrames(sim: OverlaySim): { payload: number; control: number } {
-  let control = sim.takeCount("announcements") + sim.takeCount("plumtree.graft");
-  control += sim.takeCount("plumtree.prune");
+  let control = sim.takeCount("announcements");
+  for (const kind of ["graft", "prune", "shape", "reshape"]) {
+    control += sim.takeCount(`plumtree.${kind}`);
+  }
   return { payload: sim.takeCount("payload"), control };
 }
 
@@ -222,7 +224,7 @@ export const broadcastAfterMassFailure: Experiment = {
           const sender = pick(random, sim.live) as SimNode;
           const cost = costOf(sim, sender, CYCLE_MS);
           costs.push(cost);
-          byTree[treeOf(sender.plumtree.lastId.origin)]?.push(cost);
+          byTree[sender.plumtree.lastTree]?.push(cost);
         }
         const seconds = byTree.flatMap((tree) => tree[1] ?? []);
         collected.add(

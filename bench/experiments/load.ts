@@ -129,7 +129,7 @@ export const floods: Experiment = {
       };
       const honest = (origin: number, seq: number) => {
         const payload = new Uint8Array(64);
-        const gossip = { origin, seq, shaping: false, hops: 1, topic: "t", payload };
+        const gossip = { origin, seq, tree: 0, hops: 1, topic: "t", payload };
         take({ type: "gossip", from: "honest@x", gossip });
       };
       const tick = () => {
@@ -149,7 +149,7 @@ export const floods: Experiment = {
       for (let lies = 0; lies < count; lies += MAX_IDS) {
         const entries = Array.from(
           { length: MAX_IDS },
-          (_, i) => ({ origin: 5_000_000 + lies + i, seq: 1, hops: 1 }),
+          (_, i) => ({ origin: 5_000_000 + lies + i, seq: 1, tree: 0 }),
         );
         take({ type: "control", from: "liar@x", message: { type: "ihave", entries } });
         honest(3, ++told);
@@ -191,7 +191,7 @@ export const slowConsumer: Experiment = {
         sim.run(1_000);
       }
       const fanOut = (node: SimNode) =>
-        [0, 1, 2, 3].reduce((sum, tree) => sum + node.plumtree.eagerPeers(tree).length, 0);
+        [0, 1, 2, 3].reduce((sum, tree) => sum + node.plumtree.eagerPeers(tree, sim.now).length, 0);
       const slow = sim.nodes.filter((node) => node !== sender)
         .reduce((most, node) => fanOut(node) > fanOut(most) ? node : most);
       const p99 = (messages: number): number => {
