@@ -191,7 +191,7 @@ export const slowConsumer: Experiment = {
         sim.run(1_000);
       }
       const fanOut = (node: SimNode) =>
-        [0, 1, 2, 3].reduce((sum, tree) => sum + node.plumtree.eagerPeers(tree, sim.now).length, 0);
+        [0, 1, 2, 3].reduce((sum, tree) => sum + node.plumtree.eagerPeers(tree).length, 0);
       const slow = sim.nodes.filter((node) => node !== sender)
         .reduce((most, node) => fanOut(node) > fanOut(most) ? node : most);
       const p99 = (messages: number): number => {

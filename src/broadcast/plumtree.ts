@@ -113,8 +113,8 @@ export class Plumtree {
   }
 
   /** The neighbours that we push one tree's messages to. */
-  eagerPeers(tree: number, now: number): NodeName[] {
-    return this.#eager(this.#trees[tree] as SpanningTree, undefined, now);
+  eagerPeers(tree: number): NodeName[] {
+    return this.#eager(this.#trees[tree] as SpanningTree, undefined);
   }
 
   /** Takes one event in and says what is to be done about it. */
@@ -192,10 +192,8 @@ export class Plumtree {
     if (missing !== undefined) this.#learnWait(missing, from, now);
     this.#out.push({ type: "deliver", gossip: received, from });
     const isRescued = missing?.grafted === true && missing.asked === from;
-    if (isRescued) {
-      this.#count("rescued");
-      tree.rescued(from, now);
-    } else tree.served();
+    if (isRescued) this.#count("rescued");
+    tree.brought(from, isRescued, now);
     neighbour?.lazy.delete(key);
     const gossip = { ...received, hops: Math.min(MAX_HOPS, received.hops + 1) };
     this.#keep(key, gossip, from, missing, now, isRescued);
@@ -213,10 +211,10 @@ export class Plumtree {
     const tree = this.#trees[gossip.tree] as SpanningTree;
     tree.used(now);
     this.#cache.add(key, { gossip, from, isRescued, at: now, grafts: 0 });
-    const peers = this.#eager(tree, from, now);
+    const peers = this.#eager(tree, from);
     if (peers.length > 0) this.#out.push({ type: "push", peers, gossip });
     for (const neighbour of this.#neighbours.values()) {
-      if (neighbour.name === from || tree.isEager(neighbour.name, now)) continue;
+      if (neighbour.name === from || tree.isEager(neighbour.name)) continue;
       // Departure: who announced it to us has it, and need not hear it from us.
       if (missing?.announcers.includes(neighbour.name) || missing?.asked === neighbour.name) {
         continue;
@@ -324,7 +322,7 @@ export class Plumtree {
       }
       due.asked = neighbour.name;
       due.askedAt = now;
-      due.grafted = this.#trees[due.tree]?.isEager(neighbour.name, now) === false;
+      due.grafted = this.#trees[due.tree]?.isEager(neighbour.name) === false;
       this.#missing.postpone(due, now + neighbour.rto.timeoutMs);
       this.#batch.request(neighbour.name, due.id);
     }
@@ -401,10 +399,10 @@ export class Plumtree {
     }
   }
 
-  #eager(tree: SpanningTree, except: NodeName | undefined, now: number): NodeName[] {
+  #eager(tree: SpanningTree, except: NodeName | undefined): NodeName[] {
     const peers: NodeName[] = [];
     for (const name of this.#neighbours.keys()) {
-      if (name !== except && tree.isEager(name, now)) peers.push(name);
+      if (name !== except && tree.isEager(name)) peers.push(name);
     }
     return peers;
   }

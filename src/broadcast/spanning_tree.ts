@@ -24,13 +24,12 @@ import type { Shape } from "./messages.ts";
 const TELL_MS = 50;
 /** From the first word of a wave until a new parent is taken: nearer ones may still speak up, ms. */
 const SETTLE_MS = 300;
-/** From then until the tree is used: children settle at other times, and take time to say so, ms. */
+/** From then until senders choose the tree, ms: the wave has to reach all. */
 const USABLE_MS = 1_000;
 /** A root starts a wave so soon after it is asked, ms, for others may ask as well… */
 const WAVE_DELAY_MS = 150;
-/** …and so long after the last one at least: while messages use the tree, and else. */
+/** …and so long after the last one at least. */
 const WAVE_PAUSE_MS = 2_000;
-const IDLE_WAVE_PAUSE_MS = 10_000;
 /** While messages use the tree, a wave comes so often without being asked for. */
 const ROUTINE_WAVE_MS = 300_000;
 /** One request for a wave is passed on in this time, ms. */
@@ -38,9 +37,11 @@ const ASK_PAUSE_MS = 1_000;
 /** An orphan asks again after this time, ms. */
 const ORPHAN_PAUSE_MS = 2_000;
 /** It becomes the root itself after so long: next to the lost root, and elsewhere; up to twice it. */
-const CLAIM_NEAR_MS = 1_500;
-const CLAIM_MS = 5_000;
-/** So many messages in a row that came on request only: the parent is no good. */
+const CLAIM_NEAR_MS = 3_000;
+const CLAIM_MS = 6_000;
+/** Who tells its distance so long after the first neighbour did, ms, would be a slow parent. */
+const LATE_MS = 1_000;
+/** So many messages in a row that others brought sooner: the parent is no good. */
 const MAX_RESCUES = 3;
 /** Waves taken in at once, and later one each so many milliseconds: more are not the root's. */
 const WAVE_BURST = 8;
@@ -68,6 +69,8 @@ interface Edge {
   isChild: boolean;
   /** It gave us, or we gave it, a message that the tree had not brought: an edge until further notice. */
   isSpare: boolean;
+  /** It has said something of this tree; before, everything is pushed to it. */
+  hasSpoken: boolean;
 }
 
 interface Wave {
@@ -103,9 +106,8 @@ export class SpanningTree {
   #askAt = Infinity;
   #claimAt = Infinity;
   #askedAt = -Infinity;
+  /** When the current wave began, here. */
   #wavedAt = -Infinity;
-  /** Whether a message used the tree since the last wave. */
-  #isUsed = false;
   #waveTokens = WAVE_BURST;
   #refilledAt = 0;
 
@@ -144,16 +146,24 @@ export class SpanningTree {
     return this.#isOrphan ? Infinity : this.#hops;
   }
 
-  /** Whether messages may take the tree; before, they are flooded. */
+  /** Our neighbour on the way to the root. */
+  get parent(): NodeName | undefined {
+    return this.#parent;
+  }
+
+  /** Whether a sender may choose the tree. */
   isUsable(now: number): boolean {
     return now >= this.#usableAt;
   }
 
-  /** Whether messages are pushed along this edge. */
-  isEager(peer: NodeName, now: number): boolean {
+  /**
+   * Whether messages are pushed along this edge. Who has said nothing yet may be a child, or be
+   * where the tree is not known: it is flooded.
+   */
+  isEager(peer: NodeName): boolean {
     const edge = this.#edges.get(peer);
     if (edge === undefined) return false;
-    return !this.isUsable(now) || this.isFirm(peer) || edge.isSpare;
+    return peer === this.#parent || edge.isChild || edge.isSpare || !edge.hasSpoken;
   }
 
   /** Whether the edge is one of the tree itself: between a parent and its child. */
@@ -165,7 +175,7 @@ export class SpanningTree {
 
   /** A new neighbour: it hears how far we are, and shows us a way if we have none. */
   neighbourUp(peer: NodeName): void {
-    this.#edges.set(peer, { hops: Infinity, isChild: false, isSpare: false });
+    this.#edges.set(peer, { hops: Infinity, isChild: false, isSpare: false, hasSpoken: false });
     this.#tell(peer);
     if (this.#isOrphan) this.#voice.reshape(peer, this.index);
   }
@@ -190,6 +200,7 @@ export class SpanningTree {
   shaped(peer: NodeName, shape: Shape, now: number): void {
     const edge = this.#edges.get(peer);
     if (edge === undefined) return;
+    edge.hasSpoken = true;
     const order = this.#latest === undefined ? 1 : compareWaves(shape, this.#latest);
     if (order < 0) {
       // It lives in the time of an earlier root. One in an earlier wave will hear of ours.
@@ -205,7 +216,7 @@ export class SpanningTree {
   /** A neighbour has chosen us as its parent. */
   grafted(peer: NodeName): void {
     const edge = this.#edges.get(peer);
-    if (edge !== undefined) edge.isChild = true;
+    if (edge !== undefined) edge.isChild = edge.hasSpoken = true;
   }
 
   /** A neighbour wants no more pushed. */
@@ -213,6 +224,7 @@ export class SpanningTree {
     const edge = this.#edges.get(peer);
     if (edge === undefined) return;
     edge.isChild = edge.isSpare = false;
+    edge.hasSpoken = true;
     // It left us as its parent, or does not know that it is ours.
     if (peer === this.#parent) this.#voice.graft(peer, this.index);
   }
@@ -241,32 +253,28 @@ export class SpanningTree {
 
   /** A message takes this tree. */
   used(now: number): void {
-    this.#isUsed = true;
     if (this.isRoot) this.#planWave(this.#wavedAt + ROUTINE_WAVE_MS, now);
   }
 
-  /** The tree brought a message. */
-  served(): void {
-    this.#rescues = 0;
-  }
-
   /**
-   * The tree did not bring a message, `peer` did on request. The edge serves from now on; and a
-   * parent that fails again and again, dead or slow, is left for a better one.
+   * `peer` brought a message first. If it is none of ours, the edge serves from now on; and a parent
+   * that is behind again and again, dead or slow, is left for a better one.
    */
-  rescued(peer: NodeName, now: number): void {
+  brought(peer: NodeName, isRescue: boolean, now: number): void {
     const edge = this.#edges.get(peer);
-    if (edge === undefined || this.isFirm(peer)) return;
-    edge.isSpare = true;
+    if (edge === undefined || !this.isUsable(now)) return;
+    if (this.isFirm(peer)) {
+      this.#rescues = 0;
+      return;
+    }
+    if (isRescue) edge.isSpare = true;
     if (this.#parent === undefined || ++this.#rescues < MAX_RESCUES) return;
     this.#rescues = 0;
-    if (edge.hops < this.#hops) this.#take(peer);
-    else {
-      this.#voice.graft(this.#parent, this.index);
-      if (now - this.#askedAt < ASK_PAUSE_MS) return;
-      this.#askedAt = now;
-      this.#voice.reshape(peer, this.index);
-    }
+    if (edge.hops < this.#hops) return this.#take(peer);
+    this.#voice.graft(this.#parent, this.index);
+    if (now - this.#askedAt < ASK_PAUSE_MS) return;
+    this.#askedAt = now;
+    this.#voice.reshape(peer, this.index);
   }
 
   /** Pushes to a neighbour what it asked for, and what comes later. */
@@ -280,6 +288,7 @@ export class SpanningTree {
     const edge = this.#edges.get(peer);
     if (edge === undefined || this.isFirm(peer)) return false;
     edge.isSpare = false;
+    edge.hasSpoken = true;
     this.#voice.prune(peer, this.index);
     return true;
   }
@@ -306,7 +315,6 @@ export class SpanningTree {
     const latest = this.#latest as Wave;
     latest.wave++;
     this.#wavedAt = now;
-    this.#isUsed = false;
     this.#count("wave");
     for (const edge of this.#edges.values()) edge.hops = Infinity;
     this.#settleAt = now + SETTLE_MS;
@@ -314,8 +322,7 @@ export class SpanningTree {
   }
 
   #planWave(at: number, now: number): void {
-    const pause = this.#isUsed ? WAVE_PAUSE_MS : IDLE_WAVE_PAUSE_MS;
-    this.#waveAt = Math.min(this.#waveAt, Math.max(now, at, this.#wavedAt + pause));
+    this.#waveAt = Math.min(this.#waveAt, Math.max(now, at, this.#wavedAt + WAVE_PAUSE_MS));
   }
 
   /** Somebody tells of a wave of ours that we did not start: ours must be the later one. */
@@ -352,7 +359,7 @@ export class SpanningTree {
     this.#hops = Infinity;
     this.#nearest = undefined;
     this.#isOrphan = false;
-    this.#isUsed = false;
+    this.#wavedAt = now;
     this.#askAt = this.#claimAt = this.#waveAt = Infinity;
     this.#settleAt = now + SETTLE_MS;
     return true;
@@ -360,6 +367,8 @@ export class SpanningTree {
 
   /** Looks for the neighbour nearest to the root; of two, the parent, then who was found first. */
   #consider(now: number): void {
+    // Late word serves when the parent goes. Its distance may be the least because of its slowness.
+    if (this.#parent !== undefined && now - this.#wavedAt > LATE_MS) return;
     let nearest: NodeName | undefined;
     let least = Infinity;
     for (const [peer, { hops }] of this.#edges) {
@@ -374,8 +383,11 @@ export class SpanningTree {
       this.#tellAt = Math.min(this.#tellAt, now + TELL_MS);
     }
     this.#hops = least + 1;
+    const before = this.#nearest;
     this.#nearest = nearest;
     this.#isOrphan = false;
+    // It was left out when the others were told, for a parent hears it by our GRAFT.
+    if (before !== undefined && before !== nearest && this.#tellAt === Infinity) this.#tell(before);
     this.#askAt = this.#claimAt = Infinity;
     if (nearest === this.#parent || this.#settleAt < Infinity) return;
     if (this.#parent === undefined) this.#take(nearest);
