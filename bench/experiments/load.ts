@@ -28,7 +28,7 @@ export const churn: Experiment = {
       const world = new OurWorld(nodes, { seed });
       world.join(nodes, 10, settings.progress);
       const { sim } = world;
-      sim.run(6 * CYCLE_MS);
+      sim.run(15 * CYCLE_MS);
       const contact = sim.nodes[0] as SimNode;
       let due = 0, got = 0, orphans = 0;
       const under: { sent: Broadcast; sender: SimNode; there: SimNode[] }[] = [];
@@ -202,7 +202,7 @@ export const slowConsumer: Experiment = {
       const world = new OurWorld(nodes, { seed });
       world.join(nodes, 10, settings.progress);
       const { sim } = world;
-      sim.run(6 * CYCLE_MS);
+      sim.run(15 * CYCLE_MS);
       const sender = sim.nodes[0] as SimNode;
       for (let i = 0; i < 20; i++) {
         sim.publish(sender);

@@ -30,7 +30,7 @@ import { SpanningTree } from "./spanning_tree.ts";
 /** Announcements wait this long for company, milliseconds. */
 const ANNOUNCE_MS = 50;
 /** Wait for the tree before the first announcer is asked: first guess and bounds, milliseconds. */
-const TREE_WAIT_MS = [500, 100, 3_000] as const;
+const TREE_WAIT_MS = [500, 250, 3_000] as const;
 /** Wait for an announcer that was asked, before the next one is: first guess and bounds. */
 const GRAFT_WAIT_MS = [500, 50, 5_000] as const;
 /** A new neighbour hears of messages of this age, milliseconds, and of so many at most. */
@@ -189,7 +189,7 @@ export class Plumtree {
 
     this.#alone = 0;
     const missing = this.#missing.delete(key);
-    if (missing !== undefined) this.#learnWait(missing, from, now);
+    if (missing !== undefined) this.#learnWait(missing, tree, from, now);
     this.#out.push({ type: "deliver", gossip: received, from });
     const isRescued = missing?.grafted === true && missing.asked === from;
     if (isRescued) this.#count("rescued");
@@ -351,17 +351,9 @@ export class Plumtree {
   }
 
   /** How late the tree is behind announcements, and how fast an announcer answers. */
-  #learnWait(
-    missing: {
-      readonly announcedAt: number;
-      readonly asked: NodeName | undefined;
-      askedAt: number;
-    },
-    from: NodeName,
-    now: number,
-  ): void {
+  #learnWait(missing: Missing, tree: SpanningTree, from: NodeName, now: number): void {
     if (missing.asked === from) this.#neighbours.get(from)?.rto.sample(now - missing.askedAt);
-    else this.#treeWait.sample(now - missing.announcedAt);
+    else if (tree.isFirm(from)) this.#treeWait.sample(now - missing.announcedAt);
   }
 
   // ---- neighbours
