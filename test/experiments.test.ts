@@ -5,9 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import { keeps } from "../bench/experiments/experiment.ts";
+import { Collected, keeps } from "../bench/experiments/experiment.ts";
 import type { Result } from "../bench/experiments/experiment.ts";
 import { experiments } from "../bench/experiments/list.ts";
+import { overlayHeals } from "../bench/experiments/overlay_heals.ts";
 import { svgOf } from "../bench/experiments/svg.ts";
 import { describe, runtime, test } from "./harness.ts";
 
@@ -34,6 +35,29 @@ describe("the experiments", () => {
     const result = run("E3", 300, true);
     const second = result.metrics.find(({ name }) => name === "2nd message after 60 %");
     assert.ok((second?.values[0] ?? 0) > 98, `${second?.values[0]} % reached`);
+  });
+
+  test("a join storm leaves no island, nobody short of two, and no one-sided edge", {
+    timeoutMs: 60_000,
+  }, () => {
+    const { metrics } = run("E11", 200, false);
+    const missed = metrics.filter(({ values, good, goal }) =>
+      [good, goal].some((limit) => keeps({ name: "", values }, limit) === false)
+    );
+    assert.deepEqual(missed.map(({ name, values }) => `${name}: ${values.join()}`), []);
+  });
+
+  test("an overlay split for ten minutes, or restarted as a whole, is one in two cycles", {
+    timeoutMs: 60_000,
+  }, () => {
+    const collected = new Collected();
+    overlayHeals(60, 1, collected, () => {});
+    const { metrics } = collected;
+    assert.deepEqual(metrics[0]?.values, [2], "not split at all");
+    const missed = metrics.filter((metric) =>
+      keeps(metric, metric.good) === false || keeps(metric, metric.goal) === false
+    );
+    assert.deepEqual(missed, []);
   });
 
   test("one seed gives one trace", { timeoutMs: 60_000 }, () => {

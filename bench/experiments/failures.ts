@@ -177,21 +177,36 @@ export const massFailure: Experiment = {
     "(no shuffle); the reactions to each of the first 20 are awaited, one second each. " +
     "Reliability: the share of the living that a message reaches, on average.",
   limits:
-    "The first message counts, too: it is flooded before anybody can know. With r % reached by " +
-    "it, the average of 1,000 messages cannot exceed 100 - (100 - r) / 1,000: about 99.90 when r is " +
-    "1, as at 80 and 90 %. A survivor that knows no other survivor, and whom none knows, cannot be " +
-    "found at all: with 35 names known to each and a share f failed, f^35 of the survivors know " +
-    "nobody (2.5 % at 90 %, 17 % at 95 %); the contact through which they came is as likely dead.",
+    "The first message counts, too, and is flooded over views that nobody could mend yet: where it " +
+    "reaches r % of the living, the average of 1,000 messages is at most 100 - (100 - r) / 1,000, " +
+    "whatever the protocol does afterwards; the table has this bound beside each average. r falls " +
+    "below 50 % from 70 % failed on, in the paper, too, so that the goal of 99.95 % cannot be " +
+    "reached there; the messages after the first show what the protocol can do. A survivor that " +
+    "knows no other survivor, and whom none knows, cannot be found at all: with 35 names known to " +
+    "each and a share f failed, f^35 of the survivors know nobody (2.5 % at 90 %, 17 % at 95 %); the " +
+    "contact through which they came is as likely dead.",
   run: (settings) =>
     overRates(settings, PUBLISHED.keys(), (collected, rate, { reliability }, isSpared) => {
       const published = PUBLISHED.get(rate) as number;
       const good: Limit = [">=", rate <= 80 ? 99.88 : rate <= 90 ? 99.6 : 90.9];
+      const goal: Limit = [">=", rate <= 90 ? 99.95 : 99];
       const tail = isSpared ? ", the contact lives" : "";
       collected.add(`% reached after ${rate} % failed${tail}`, average(reliability), {
         published: `~${published}`,
         good,
-        goal: [">=", rate <= 90 ? 99.95 : 99],
+        goal,
       });
+      if (rate < 60) return;
+      const first = reliability[0] as number;
+      collected.add(
+        `bound by the first message, ${rate} %${tail}`,
+        100 - (100 - first) / MESSAGES,
+      );
+      collected.add(
+        `% reached by the others, ${rate} %${tail}`,
+        average(reliability.slice(1)),
+        { goal },
+      );
     }, (all) => [{
       title: "Reliability after a mass failure",
       x: "nodes that failed, %",

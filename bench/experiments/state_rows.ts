@@ -7,6 +7,7 @@ import { World } from "../../test/replica/world.ts";
 import type { Node } from "../../test/replica/world.ts";
 import { Collected } from "./experiment.ts";
 import type { Experiment, Result, Settings } from "./experiment.ts";
+import { overlayHeals } from "./overlay_heals.ts";
 
 const DEGREE = 5;
 /** How often the reference pulls the whole state of a random peer, in seconds. */
@@ -227,18 +228,24 @@ export const lateJoin: Experiment = {
     }),
 };
 
-/** E12, for the state. */
+/** E12. */
 export const stateHeals: Experiment = {
   id: "E12",
-  title: "State: a split of 10 minutes, and a full restart",
+  title: "A split of 10 minutes, and a full restart",
   about:
-    "Both sides of a 50/50 split write every minute; then it heals. Then all nodes restart with " +
-    "empty memories at once. Links lose 1 % of their frames.",
+    "State: both sides of a 50/50 split write every minute; then it heals. Then all nodes restart " +
+    "with empty memories at once. Links lose 1 % of their frames. Overlay, in a simulation of its " +
+    "own: the same split; then all nodes crash and restart within a second, with nothing but the " +
+    "contact's address. Cycles are of 10 s, looked at every second.",
   run: (settings) =>
     each(
       settings,
       settings.nodes ?? 100,
-      (seed, figures) => splitAndRestart(settings.nodes ?? 100, seed, figures),
+      (seed, figures) => {
+        const nodes = settings.nodes ?? 100;
+        const trace = overlayHeals(nodes, seed, figures, settings.progress);
+        return (trace ^ splitAndRestart(nodes, seed, figures)) >>> 0;
+      },
     ),
 };
 

@@ -1,6 +1,7 @@
 import type { Bytes } from "../base/bytes.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Control, Gossip } from "./messages.ts";
+import type { TreeCount } from "./spanning_tree.ts";
 
 /** What happens to the machine. */
 export type PlumtreeEvent =
@@ -27,14 +28,13 @@ export type PlumtreeEffect =
 
 /** What a driver counts. */
 export type PlumtreeCount =
+  | TreeCount
   /** A payload came again. */
   | "duplicate"
   /** The tree did not bring a message, an announcer did on request. */
   | "rescued"
   /** The tree brought it after all. */
   | "impatient"
-  /** A way to the root that saves hops took the place of another. */
-  | "optimised"
   /** Nobody who announced a message has sent it. */
   | "missed"
   /** An announcement found no room. */

@@ -9,11 +9,11 @@ export const MAX_CACHED_BYTES: number = 16 * 1024 * 1024;
 /** A message that was delivered here and can still be asked for. */
 export interface Cached {
   /** With the hops from its sender to us. */
-  gossip: Gossip;
+  readonly gossip: Gossip;
   /** Who pushed it to us first; `undefined` for our own. */
-  from: NodeName | undefined;
-  /** Whether it came on request, over a new edge of the tree. */
-  rescued: boolean;
+  readonly from: NodeName | undefined;
+  /** Whether it came on request, and the tree may still bring it. */
+  isRescued: boolean;
   readonly at: number;
   /** How often it was sent again on request. */
   grafts: number;

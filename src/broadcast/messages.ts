@@ -5,7 +5,7 @@ import { ByteWriter } from "../wire/byte_writer.ts";
 import { MAX_NAME_BYTES } from "../wire/limits.ts";
 import { ByteReader, varintLength, writeVarint } from "../wire/varint.ts";
 
-/** Trees that all messages share: the origin's number says which. The same on every node. */
+/** Trees that all messages share: the sender says which. The same on every node. */
 export const TREES: number = 4;
 /** A mask with one bit for each tree. */
 export const ALL_TREES: number = 2 ** TREES - 1;
@@ -13,9 +13,11 @@ export const ALL_TREES: number = 2 ** TREES - 1;
 export const MAX_IDS: number = 1024;
 /** Hops are counted up to here. */
 export const MAX_HOPS: number = 127;
+/** Terms and waves are counted up to here. */
+export const MAX_NUMBER: number = 2 ** 32 - 1;
 
-/** The tree of a message: by its sender, so that one sender's messages keep to one tree. */
-export function treeOf(origin: number): number {
+/** The tree that a sender may be the root of. */
+export function homeTreeOf(origin: number): number {
   return origin % TREES;
 }
 
@@ -31,15 +33,28 @@ export interface MessageId {
 export interface Gossip extends MessageId {
   /** Hops from the sender to whoever sends this frame. */
   readonly hops: number;
-  /** Whether the tree may take its shape from the way this message goes. */
-  readonly shaping: boolean;
+  /** The tree that it takes. */
+  readonly tree: number;
   readonly topic: string;
   readonly payload: Bytes;
 }
 
 /** One announced message. */
 export interface Announcement extends MessageId {
-  /** Hops from the sender to the announcer. */
+  /** The tree that the message takes. */
+  readonly tree: number;
+}
+
+/** What a node tells neighbours of its place in a tree. */
+export interface Shape {
+  readonly tree: number;
+  /** Grows each time that a node makes itself the root. */
+  readonly term: number;
+  /** The root: its number as a sender. */
+  readonly root: number;
+  /** Counts the waves of this root in this term. */
+  readonly wave: number;
+  /** Hops from the root to whoever sends this; {@link MAX_HOPS} when it has no way. */
   readonly hops: number;
 }
 
@@ -47,21 +62,18 @@ export interface Announcement extends MessageId {
 export type Control =
   /** The sender has these messages and does not push them to the receiver. */
   | { readonly type: "ihave"; readonly entries: readonly Announcement[] }
-  /** Push these trees' messages to me from now on, and these messages now. */
+  /** You are my parent in these trees; and push these messages to me now, and others of their trees. */
   | { readonly type: "graft"; readonly trees: number; readonly ids: readonly MessageId[] }
   /** Announce these trees' messages to me from now on, do not push. */
   | { readonly type: "prune"; readonly trees: number }
-  /**
-   * First words between two neighbours. `wanted`: trees in which the sender has no other neighbour
-   * to get messages from. `unused`: trees of which it has not seen a message yet.
-   */
-  | { readonly type: "meet"; readonly wanted: number; readonly unused: number };
+  /** The sender's places in trees, one a tree at most. */
+  | { readonly type: "shape"; readonly shapes: readonly Shape[] }
+  /** Let the roots of these trees start a wave. */
+  | { readonly type: "reshape"; readonly trees: number };
 
 // Part of the protocol: never reuse a number.
-const IHAVE = 1, GRAFT = 2, PRUNE = 3, MEET = 4;
+const IHAVE = 1, GRAFT = 2, PRUNE = 3, SHAPE = 5, RESHAPE = 6;
 
-/** The bit beside the hops. */
-const SHAPING = 0x80;
 /** Bytes of an origin. */
 const ORIGIN_BYTES = 6;
 
@@ -78,14 +90,15 @@ export function originOf(
   return readOrigin(hash(out.finish()), 0);
 }
 
-/** A message as the body of a PLUMTREE_GOSSIP frame: `shaping and hops | origin | seq | topic | payload`. */
+/** A message as the body of a PLUMTREE_GOSSIP frame: `tree | hops | origin | seq | topic | payload`. */
 export function encodeGossip(gossip: Gossip): Bytes {
   const topic = utf8(gossip.topic);
-  const head = 1 + ORIGIN_BYTES + varintLength(gossip.seq) + varintLength(topic.length);
+  const head = 2 + ORIGIN_BYTES + varintLength(gossip.seq) + varintLength(topic.length);
   const body = new Uint8Array(head + topic.length + gossip.payload.length);
-  body[0] = gossip.hops | (gossip.shaping ? SHAPING : 0);
-  writeOrigin(body, 1, gossip.origin);
-  let at = writeVarint(body, 1 + ORIGIN_BYTES, gossip.seq);
+  body[0] = gossip.tree;
+  body[1] = gossip.hops;
+  writeOrigin(body, 2, gossip.origin);
+  let at = writeVarint(body, 2 + ORIGIN_BYTES, gossip.seq);
   at = writeVarint(body, at, topic.length);
   body.set(topic, at);
   body.set(gossip.payload, at + topic.length);
@@ -99,7 +112,8 @@ export function encodeGossip(gossip: Gossip): Bytes {
  */
 export function decodeGossip(body: Bytes, maxPayloadBytes: number): Gossip {
   const from = new ByteReader(body);
-  const first = from.byte();
+  const tree = readTree(from);
+  const hops = readHops(from);
   const origin = readOrigin(from.take(ORIGIN_BYTES), 0);
   const seq = readSeq(from);
   let topic: string;
@@ -112,8 +126,7 @@ export function decodeGossip(body: Bytes, maxPayloadBytes: number): Gossip {
   if (from.remaining > maxPayloadBytes) {
     throw new ProtocolError("too_long", `a payload of ${from.remaining} bytes`);
   }
-  const shaping = (first & SHAPING) !== 0;
-  return { origin, seq, hops: first & MAX_HOPS, shaping, topic, payload: from.rest() };
+  return { origin, seq, hops, tree, topic, payload: from.rest() };
 }
 
 /** A message as the body of a PLUMTREE_CONTROL frame. */
@@ -124,7 +137,7 @@ export function encodeControl(message: Control): Bytes {
       out.byte(IHAVE);
       for (const entry of message.entries) {
         writeId(out, entry);
-        out.byte(entry.hops);
+        out.byte(entry.tree);
       }
       return out.finish();
     }
@@ -137,8 +150,20 @@ export function encodeControl(message: Control): Bytes {
     }
     case "prune":
       return new Uint8Array([PRUNE, message.trees]);
-    case "meet":
-      return new Uint8Array([MEET, message.wanted, message.unused]);
+    case "shape": {
+      const out = new ByteWriter(1 + 12 * message.shapes.length);
+      out.byte(SHAPE);
+      for (const { tree, term, root, wave, hops } of message.shapes) {
+        out.byte(tree);
+        out.varint(term);
+        writeNumber(out, root);
+        out.varint(wave);
+        out.byte(hops);
+      }
+      return out.finish();
+    }
+    case "reshape":
+      return new Uint8Array([RESHAPE, message.trees]);
   }
 }
 
@@ -156,7 +181,7 @@ export function decodeControl(body: Bytes): Control {
       while (from.remaining > 0) {
         checkCount(entries.length);
         const { origin, seq } = readId(from);
-        entries.push({ origin, seq, hops: from.byte() });
+        entries.push({ origin, seq, tree: readTree(from) });
       }
       return { type: "ihave", entries };
     }
@@ -171,18 +196,33 @@ export function decodeControl(body: Bytes): Control {
     }
     case PRUNE:
       return ended(from, { type: "prune", trees: readTrees(from) });
-    case MEET:
-      return ended(from, { type: "meet", wanted: readTrees(from), unused: readTrees(from) });
+    case SHAPE: {
+      const shapes: Shape[] = [];
+      while (from.remaining > 0) {
+        if (shapes.length >= TREES) throw new ProtocolError("too_long", "more shapes than trees");
+        const tree = readTree(from);
+        const term = readNumber(from);
+        const root = readOrigin(from.take(ORIGIN_BYTES), 0);
+        shapes.push({ tree, term, root, wave: readNumber(from), hops: readHops(from) });
+      }
+      return { type: "shape", shapes };
+    }
+    case RESHAPE:
+      return ended(from, { type: "reshape", trees: readTrees(from) });
     default:
       throw new ProtocolError("bad_message", `Plumtree has no message ${type}`);
   }
 }
 
 function writeId(out: ByteWriter, id: MessageId): void {
-  const origin = new Uint8Array(ORIGIN_BYTES);
-  writeOrigin(origin, 0, id.origin);
-  out.raw(origin);
+  writeNumber(out, id.origin);
   out.varint(id.seq);
+}
+
+function writeNumber(out: ByteWriter, origin: number): void {
+  const bytes = new Uint8Array(ORIGIN_BYTES);
+  writeOrigin(bytes, 0, origin);
+  out.raw(bytes);
 }
 
 function readId(from: ByteReader): MessageId {
@@ -199,6 +239,25 @@ function readTrees(from: ByteReader): number {
   const trees = from.byte();
   if (trees > ALL_TREES) throw new ProtocolError("bad_tree", `a mask of ${trees}`);
   return trees;
+}
+
+function readTree(from: ByteReader): number {
+  const tree = from.byte();
+  if (tree >= TREES) throw new ProtocolError("bad_tree", `a tree of the number ${tree}`);
+  return tree;
+}
+
+function readHops(from: ByteReader): number {
+  const hops = from.byte();
+  if (hops > MAX_HOPS) throw new ProtocolError("bad_hops", `${hops} hops`);
+  return hops;
+}
+
+/** A term or the number of a wave. */
+function readNumber(from: ByteReader): number {
+  const number = from.varint();
+  if (number > MAX_NUMBER) throw new ProtocolError("bad_number", `a term or wave of ${number}`);
+  return number;
 }
 
 function checkCount(count: number): void {

@@ -1,7 +1,7 @@
 import { Heap } from "../base/heap.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { keyOf } from "./message_cache.ts";
-import type { MessageId } from "./messages.ts";
+import type { Announcement, MessageId } from "./messages.ts";
 
 /** Messages announced to us and not received, in all. */
 export const MAX_MISSING: number = 16_384;
@@ -13,6 +13,7 @@ const MAX_ANNOUNCERS = 8;
 /** A message that others have and we do not. */
 export interface Missing {
   readonly id: MessageId;
+  readonly tree: number;
   /** Who has it and was not asked yet, in the order of the announcements. */
   readonly announcers: NodeName[];
   /** The peer that accounts for this entry. */
@@ -23,7 +24,7 @@ export interface Missing {
   /** Whom we asked last, and when. */
   asked: NodeName | undefined;
   askedAt: number;
-  /** Whether that made a new edge of the tree. */
+  /** Whether it was none of those that push the tree's messages to us. */
   grafted: boolean;
 }
 
@@ -45,7 +46,13 @@ export class MissingTable {
   }
 
   /** Notes that `peer` has a message; `false` when there is no room for another. */
-  announce(id: MessageId, peer: NodeName, now: number, dueAt: number): boolean {
+  announce(
+    { origin, seq, tree }: Announcement,
+    peer: NodeName,
+    now: number,
+    dueAt: number,
+  ): boolean {
+    const id = { origin, seq };
     const key = keyOf(id);
     const known = this.#byKey.get(key);
     if (known !== undefined) {
@@ -58,6 +65,7 @@ export class MissingTable {
     if (charged >= MAX_MISSING_BY_PEER || this.#byKey.size >= MAX_MISSING) return false;
     const missing: Missing = {
       id,
+      tree,
       announcers: [peer],
       first: peer,
       announcedAt: now,

@@ -1,34 +1,36 @@
 /**
- * Plumtree: broadcast along spanning trees that build and repair themselves on top of the active
- * view. A message's payload is pushed to *eager* neighbours, the tree; *lazy* neighbours hear its
- * id, and ask for it when the tree has not brought it.
+ * Plumtree: broadcast along spanning trees that repair themselves on top of the active view. A
+ * message's payload is pushed to *eager* neighbours, the tree; *lazy* neighbours hear its id, and
+ * ask for it when the tree has not brought it.
  *
  * After Leitão, Pereira and Rodrigues, "Epidemic broadcast trees" (SRDS 2007). Where this machine
  * leaves the paper, a comment that starts with "Departure" says so and why.
  *
- * Departure: several trees instead of one, chosen by the sender, so that not always the same nodes
- * carry the load; and each tree is shaped for one of its senders, its root, where the paper lets
- * the senders pull one tree to and fro.
+ * Departure: several trees instead of one, so that not always the same nodes carry the load; a
+ * sender takes the tree whose root is nearest. And the trees have their shape from waves without
+ * payload, see {@link SpanningTree}, not from duplicates. What stays of GRAFT and PRUNE by message
+ * is the repair: an announcer that was asked for a message pushes later ones as well, over a
+ * *spare* edge, until a wave has mended the tree or a payload comes twice.
  */
-import { pick, randomFraction } from "../base/random.ts";
+import { randomFraction } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
-import { EMPTY } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import { ControlBatch } from "./control_batch.ts";
 import type { PlumtreeCount, PlumtreeEffect, PlumtreeEvent } from "./events.ts";
 import { keyOf, MessageCache } from "./message_cache.ts";
-import type { Cached } from "./message_cache.ts";
-import { ALL_TREES, MAX_HOPS, MAX_IDS, treeOf, TREES } from "./messages.ts";
+import { homeTreeOf, MAX_HOPS, MAX_IDS, TREES } from "./messages.ts";
 import type { Announcement, Control, Gossip, MessageId } from "./messages.ts";
 import { MissingTable } from "./missing.ts";
-import { Roots } from "./roots.ts";
+import type { Missing } from "./missing.ts";
 import { Rto } from "./rto.ts";
 import { SeenIds } from "./seen_ids.ts";
+import { SpanningTree } from "./spanning_tree.ts";
 
 /** Announcements wait this long for company, milliseconds. */
 const ANNOUNCE_MS = 50;
 /** Wait for the tree before the first announcer is asked: first guess and bounds, milliseconds. */
-const TREE_WAIT_MS = [500, 100, 3_000] as const;
+const TREE_WAIT_MS = [500, 250, 3_000] as const;
 /** Wait for an announcer that was asked, before the next one is: first guess and bounds. */
 const GRAFT_WAIT_MS = [500, 50, 5_000] as const;
 /** A new neighbour hears of messages of this age, milliseconds, and of so many at most. */
@@ -38,17 +40,15 @@ const MAX_RECENT = 512;
 const MAX_GRAFTS = 32;
 /** Announcing anew to a peer that frames did not reach: once in this time, milliseconds. */
 const REANNOUNCE_MS = 5_000;
+/** Who sent so many messages in a row, and nobody else any, makes itself the root… */
+const LONE_MESSAGES = 8;
+/** …once in this time, milliseconds. */
+const LONE_PAUSE_MS = 10_000;
 
 interface Neighbour {
   readonly name: NodeName;
-  /** Trees in which we push to it. */
-  eager: number;
-  /** What we said when we met, until it has said the same. */
-  met: { readonly wanted: number; readonly unused: number } | undefined;
   /** Announcements that wait. */
   readonly lazy: Map<string, Announcement>;
-  /** Its distance from the sender of the last message we heard of, by tree. */
-  readonly hops: number[];
   readonly rto: Rto;
   reannouncedAt: number;
 }
@@ -60,29 +60,36 @@ export class Plumtree {
   #out: PlumtreeEffect[] = [];
 
   readonly #neighbours = new Map<NodeName, Neighbour>();
-  /** Who pushed the last message of each tree to us. */
-  readonly #parents: (NodeName | undefined)[] = new Array(TREES).fill(undefined);
-  /** Trees of which no message was seen yet. */
-  #unused = ALL_TREES;
+  readonly #trees: readonly SpanningTree[];
+  readonly #batch = new ControlBatch();
 
   readonly #seen = new SeenIds();
   readonly #cache = new MessageCache();
   readonly #missing = new MissingTable();
   readonly #treeWait = new Rto(...TREE_WAIT_MS);
-  readonly #roots: Roots;
   #lastSeq = 0;
+  #lastTree = 0;
   #announceAt = Infinity;
+  /** Our messages since the last one of somebody else. */
+  #alone = 0;
+  #claimedAt = -Infinity;
 
   /** `origin`: 48-bit number of this life of this node, see `originOf`. */
   constructor(origin: number, random: Random) {
     this.#origin = origin;
     this.#random = random;
-    this.#roots = new Roots(origin);
+    const count = (what: PlumtreeCount) => this.#count(what);
+    this.#trees = Array.from(
+      { length: TREES },
+      (_, tree) => new SpanningTree(tree, origin, random, this.#batch, count),
+    );
   }
 
   /** The time at which a `tick` is due; `Infinity` when nothing is. */
   get wakeAt(): number {
-    return Math.min(this.#announceAt, this.#roots.wakeAt, this.#missing.nextAt);
+    let at = Math.min(this.#announceAt, this.#missing.nextAt);
+    for (const tree of this.#trees) at = Math.min(at, tree.wakeAt);
+    return at;
   }
 
   /** Sizes of all that can grow, for gauges and tests. */
@@ -100,9 +107,14 @@ export class Plumtree {
     return { origin: this.#origin, seq: this.#lastSeq };
   }
 
+  /** The tree that it took. */
+  get lastTree(): number {
+    return this.#lastTree;
+  }
+
   /** The neighbours that we push one tree's messages to. */
   eagerPeers(tree: number): NodeName[] {
-    return this.#eager(1 << tree, undefined);
+    return this.#eager(this.#trees[tree] as SpanningTree, undefined);
   }
 
   /** Takes one event in and says what is to be done about it. */
@@ -121,7 +133,7 @@ export class Plumtree {
         this.#neighbourUp(event.peer, now);
         break;
       case "neighbourDown":
-        this.#neighbourDown(event.peer);
+        this.#neighbourDown(event.peer, now);
         break;
       case "undelivered":
         this.#undelivered(event.peer, now);
@@ -129,6 +141,9 @@ export class Plumtree {
       case "tick":
         this.#tick(now);
         break;
+    }
+    for (const { peer, message } of this.#batch.take(MAX_IDS)) {
+      this.#out.push({ type: "send", peer, message });
     }
     const out = this.#out;
     this.#out = [];
@@ -139,35 +154,49 @@ export class Plumtree {
 
   #publish(topic: string, payload: Bytes, now: number): void {
     const seq = ++this.#lastSeq;
-    const shaping = this.#roots.mayShape(now);
-    const gossip = { origin: this.#origin, seq, shaping, hops: 0, topic, payload };
+    const tree = this.#chooseTree(now);
+    this.#lastTree = tree.index;
+    const gossip = { origin: this.#origin, seq, tree: tree.index, hops: 0, topic, payload };
     this.#seen.add(gossip);
     this.#keep(keyOf(gossip), gossip, undefined, undefined, now);
   }
 
-  #gossip(from: NodeName, received: Gossip, now: number): void {
-    const tree = treeOf(received.origin);
-    const neighbour = this.#neighbours.get(from);
-    if (neighbour !== undefined) neighbour.hops[tree] = received.hops;
-    const key = keyOf(received);
-    if (!this.#seen.add(received)) return this.#duplicate(neighbour, tree, key);
-
-    const missing = this.#missing.delete(key);
-    if (missing !== undefined) this.#learnWait(missing, from, now);
-    if (received.topic !== "") this.#out.push({ type: "deliver", gossip: received, from });
-    // Whether it came on request, over an edge that is new in the tree.
-    const rescued = missing?.grafted === true && missing.asked === from;
-    if (rescued) this.#count("rescued");
-    else if (missing?.grafted && missing.asked !== undefined) this.#undoGraft(missing.asked, tree);
-    if (neighbour !== undefined) {
-      neighbour.eager |= 1 << tree;
-      neighbour.lazy.delete(key);
-      this.#parents[tree] = from;
+  /**
+   * The tree whose root is nearest: the way of a message is the way to the root and down again. The
+   * first sender of each tree becomes its root, and so does one that speaks alone.
+   */
+  #chooseTree(now: number): SpanningTree {
+    const home = this.#trees[homeTreeOf(this.#origin)] as SpanningTree;
+    home.claim(now);
+    const isAlone = ++this.#alone >= LONE_MESSAGES && now - this.#claimedAt >= LONE_PAUSE_MS;
+    if (isAlone && !home.isRoot) {
+      this.#claimedAt = now;
+      home.claim(now, "force");
     }
+    let best = home;
+    for (const tree of this.#trees) {
+      if (!tree.isUsable(now)) continue;
+      if (!best.isUsable(now) || tree.hops < best.hops) best = tree;
+    }
+    return best;
+  }
+
+  #gossip(from: NodeName, received: Gossip, now: number): void {
+    const tree = this.#trees[received.tree] as SpanningTree;
+    const neighbour = this.#neighbours.get(from);
+    const key = keyOf(received);
+    if (!this.#seen.add(received)) return this.#duplicate(neighbour, tree, key, now);
+
+    this.#alone = 0;
+    const missing = this.#missing.delete(key);
+    if (missing !== undefined) this.#learnWait(missing, tree, from, now);
+    this.#out.push({ type: "deliver", gossip: received, from });
+    const isRescued = missing?.grafted === true && missing.asked === from;
+    if (isRescued) this.#count("rescued");
+    tree.brought(from, isRescued, now);
+    neighbour?.lazy.delete(key);
     const gossip = { ...received, hops: Math.min(MAX_HOPS, received.hops + 1) };
-    this.#keep(key, gossip, from, missing, now);
-    const cached = this.#cache.get(key);
-    if (cached !== undefined) cached.rescued = rescued;
+    this.#keep(key, gossip, from, missing, now, isRescued);
   }
 
   /** Keeps a new message, pushes it on and has it announced. */
@@ -175,59 +204,48 @@ export class Plumtree {
     key: string,
     gossip: Gossip,
     from: NodeName | undefined,
-    missing: { readonly announcers: readonly NodeName[] } | undefined,
+    missing: Missing | undefined,
     now: number,
+    isRescued: boolean = false,
   ): void {
-    const tree = treeOf(gossip.origin);
-    this.#unused &= ~(1 << tree);
-    this.#roots.saw(gossip, now);
-    this.#cache.add(key, { gossip, from, rescued: false, at: now, grafts: 0 });
-    const peers = this.#eager(1 << tree, from);
+    const tree = this.#trees[gossip.tree] as SpanningTree;
+    tree.used(now);
+    this.#cache.add(key, { gossip, from, isRescued, at: now, grafts: 0 });
+    const peers = this.#eager(tree, from);
     if (peers.length > 0) this.#out.push({ type: "push", peers, gossip });
     for (const neighbour of this.#neighbours.values()) {
-      if (neighbour.eager & (1 << tree) || neighbour.name === from) continue;
+      if (neighbour.name === from || tree.isEager(neighbour.name)) continue;
       // Departure: who announced it to us has it, and need not hear it from us.
-      if (missing?.announcers.includes(neighbour.name)) continue;
+      if (missing?.announcers.includes(neighbour.name) || missing?.asked === neighbour.name) {
+        continue;
+      }
       this.#announce(neighbour, key, gossip, now);
     }
   }
 
-  #duplicate(neighbour: Neighbour | undefined, tree: number, key: string): void {
+  /**
+   * Departure: the paper prunes on every duplicate. Here the edges between parents and children
+   * stay, whatever comes; given up are those which were only lent, or which the peer alone takes
+   * for edges.
+   */
+  #duplicate(
+    neighbour: Neighbour | undefined,
+    tree: SpanningTree,
+    key: string,
+    now: number,
+  ): void {
     this.#count("duplicate");
     if (neighbour === undefined) return;
     neighbour.lazy.delete(key);
     const cached = this.#cache.get(key);
     // The same peer's again: an answer to a request that crossed the push. No sign of a cycle.
-    if (cached === undefined || cached.from === neighbour.name) return;
-    if (cached.rescued && neighbour.eager & (1 << tree)) {
-      cached.rescued = false;
-      this.#parents[tree] = neighbour.name;
-      if (cached.from !== undefined) this.#undoGraft(cached.from, tree);
-      return;
-    }
-    // Departure: the paper prunes on every duplicate. Two messages under way that meet a cycle from
-    // different sides would have it cut in two places, and the tree falls apart. One sender's
-    // message at a time shapes the tree; of duplicates of others, nothing follows.
-    if (!cached.gossip.shaping || !(neighbour.eager & (1 << tree))) return;
-    // Trees that are not in use yet take the shape of the first one that is.
-    this.#prune(neighbour, (1 << tree) | (this.#unused & neighbour.eager));
-  }
-
-  /** We asked too early, the tree was only late: it needs no new edge. */
-  #undoGraft(peer: NodeName, tree: number): void {
+    if (cached === undefined || cached.from === neighbour.name || !tree.isUsable(now)) return;
+    if (tree.dropSpare(neighbour.name)) return;
+    if (!cached.isRescued || cached.from === undefined) return;
+    // We asked too early, the tree was only late.
+    cached.isRescued = false;
     this.#count("impatient");
-    const neighbour = this.#neighbours.get(peer);
-    if (neighbour !== undefined) this.#prune(neighbour, 1 << tree);
-  }
-
-  #prune(neighbour: Neighbour, trees: number): void {
-    neighbour.eager &= ~trees;
-    this.#out.push({ type: "send", peer: neighbour.name, message: { type: "prune", trees } });
-  }
-
-  #graft(neighbour: Neighbour, trees: number, ids: readonly MessageId[]): void {
-    neighbour.eager |= trees;
-    this.#out.push({ type: "send", peer: neighbour.name, message: { type: "graft", trees, ids } });
+    tree.dropSpare(cached.from);
   }
 
   #count(what: PlumtreeCount): void {
@@ -243,23 +261,23 @@ export class Plumtree {
         for (const entry of message.entries) this.#announced(from, neighbour, entry, now);
         return;
       case "graft":
-        if (neighbour !== undefined) neighbour.eager |= message.trees;
+        for (const tree of this.#masked(message.trees)) tree.grafted(from);
         for (const id of message.ids) this.#serve(from, neighbour, id);
         return;
       case "prune":
-        if (neighbour === undefined) return;
-        neighbour.eager &= ~message.trees;
-        this.#lostPusher(from, message.trees, false);
+        for (const tree of this.#masked(message.trees)) tree.pruned(from);
         return;
-      case "meet":
-        if (neighbour?.met === undefined) return;
-        // Both sides work out the same: an edge of the tree if either needs it, or if there is no
-        // tree yet and the first message is to find one.
-        neighbour.eager = neighbour.met.wanted | message.wanted |
-          (neighbour.met.unused & message.unused);
-        neighbour.met = undefined;
+      case "shape":
+        for (const shape of message.shapes) this.#trees[shape.tree]?.shaped(from, shape, now);
+        return;
+      case "reshape":
+        for (const tree of this.#masked(message.trees)) tree.asked(from, now);
         return;
     }
+  }
+
+  #masked(trees: number): SpanningTree[] {
+    return this.#trees.filter(({ index }) => trees & (1 << index));
   }
 
   #announced(
@@ -268,25 +286,10 @@ export class Plumtree {
     entry: Announcement,
     now: number,
   ): void {
-    const tree = treeOf(entry.origin);
-    if (neighbour !== undefined) {
-      neighbour.hops[tree] = entry.hops;
-      neighbour.lazy.delete(keyOf(entry));
-    }
-    if (this.#seen.has(entry)) {
-      if (neighbour !== undefined) this.#optimise(neighbour, tree, entry);
-      return;
-    }
-    const id = { origin: entry.origin, seq: entry.seq };
-    if (
-      this.#missing.announce(
-        id,
-        from,
-        now,
-        now + (1 + randomFraction(this.#random)) * this.#treeWait.timeoutMs,
-      )
-    ) return;
-    this.#count("announcement_refused");
+    neighbour?.lazy.delete(keyOf(entry));
+    if (this.#seen.has(entry)) return;
+    const dueAt = now + (1 + randomFraction(this.#random)) * this.#treeWait.timeoutMs;
+    if (!this.#missing.announce(entry, from, now, dueAt)) this.#count("announcement_refused");
   }
 
   #serve(from: NodeName, neighbour: Neighbour | undefined, id: MessageId): void {
@@ -298,18 +301,18 @@ export class Plumtree {
     }
     cached.grafts++;
     neighbour?.lazy.delete(key);
+    this.#trees[cached.gossip.tree]?.lend(from);
     this.#out.push({ type: "push", peers: [from], gossip: cached.gossip });
   }
 
   // ---- time
 
   #tick(now: number): void {
-    if (this.#roots.takeDue(now)) this.#publish("", EMPTY, now);
+    for (const tree of this.#trees) if (tree.wakeAt <= now) tree.tick(now);
     if (this.#announceAt <= now) {
       this.#announceAt = Infinity;
       for (const neighbour of this.#neighbours.values()) this.#flush(neighbour);
     }
-    const requests = new Map<Neighbour, { trees: number; ids: MessageId[] }>();
     for (let due = this.#missing.takeDue(now); due; due = this.#missing.takeDue(now)) {
       const neighbour = this.#nextAnnouncer(due.announcers);
       if (neighbour === undefined) {
@@ -319,18 +322,10 @@ export class Plumtree {
       }
       due.asked = neighbour.name;
       due.askedAt = now;
+      due.grafted = this.#trees[due.tree]?.isEager(neighbour.name) === false;
       this.#missing.postpone(due, now + neighbour.rto.timeoutMs);
-      const request = requests.get(neighbour) ?? { trees: 0, ids: [] };
-      requests.set(neighbour, request);
-      const bit = 1 << treeOf(due.id.origin);
-      due.grafted = !(neighbour.eager & bit);
-      request.trees |= bit;
-      request.ids.push(due.id);
-      if (request.ids.length < MAX_IDS) continue;
-      this.#graft(neighbour, request.trees, request.ids);
-      requests.delete(neighbour);
+      this.#batch.request(neighbour.name, due.id);
     }
-    for (const [neighbour, { trees, ids }] of requests) this.#graft(neighbour, trees, ids);
   }
 
   #nextAnnouncer(announcers: NodeName[]): Neighbour | undefined {
@@ -342,8 +337,8 @@ export class Plumtree {
   }
 
   #announce(neighbour: Neighbour, key: string, gossip: Gossip, now: number): void {
-    const { origin, seq, hops } = gossip;
-    neighbour.lazy.set(key, { origin, seq, hops });
+    const { origin, seq, tree } = gossip;
+    neighbour.lazy.set(key, { origin, seq, tree });
     if (neighbour.lazy.size >= MAX_IDS) this.#flush(neighbour);
     else if (this.#announceAt === Infinity) this.#announceAt = now + ANNOUNCE_MS;
   }
@@ -356,49 +351,36 @@ export class Plumtree {
   }
 
   /** How late the tree is behind announcements, and how fast an announcer answers. */
-  #learnWait(
-    missing: {
-      readonly announcedAt: number;
-      readonly asked: NodeName | undefined;
-      askedAt: number;
-    },
-    from: NodeName,
-    now: number,
-  ): void {
+  #learnWait(missing: Missing, tree: SpanningTree, from: NodeName, now: number): void {
     if (missing.asked === from) this.#neighbours.get(from)?.rto.sample(now - missing.askedAt);
-    else this.#treeWait.sample(now - missing.announcedAt);
+    else if (tree.isFirm(from)) this.#treeWait.sample(now - missing.announcedAt);
   }
 
   // ---- neighbours
 
   #neighbourUp(peer: NodeName, now: number): void {
     if (this.#neighbours.has(peer)) return;
-    // Departure: the paper starts with an eager edge, which brings a duplicate each way in every
-    // tree that reaches both. Here the two agree first who needs it.
-    const wanted = ALL_TREES & ~this.#fed();
-    const unused = this.#unused;
     const neighbour: Neighbour = {
       name: peer,
-      eager: wanted | unused,
-      met: { wanted, unused },
       lazy: new Map(),
-      hops: new Array(TREES).fill(MAX_HOPS),
       rto: new Rto(...GRAFT_WAIT_MS),
       reannouncedAt: now,
     };
     this.#neighbours.set(peer, neighbour);
-    this.#out.push({ type: "send", peer, message: { type: "meet", wanted, unused } });
+    for (const tree of this.#trees) tree.neighbourUp(peer);
     this.#reannounce(neighbour, now);
   }
 
-  #neighbourDown(peer: NodeName): void {
+  #neighbourDown(peer: NodeName, now: number): void {
     if (!this.#neighbours.delete(peer)) return;
-    this.#lostPusher(peer, ALL_TREES, true);
+    for (const tree of this.#trees) tree.neighbourDown(peer, now);
+    this.#batch.forget(peer);
   }
 
   #undelivered(peer: NodeName, now: number): void {
     const neighbour = this.#neighbours.get(peer);
     if (neighbour === undefined || now - neighbour.reannouncedAt < REANNOUNCE_MS) return;
+    for (const tree of this.#trees) tree.undelivered(peer);
     this.#reannounce(neighbour, now);
   }
 
@@ -409,74 +391,11 @@ export class Plumtree {
     }
   }
 
-  /** The trees in which some neighbour is eager. */
-  #fed(): number {
-    let trees = 0;
-    for (const neighbour of this.#neighbours.values()) trees |= neighbour.eager;
-    return trees;
-  }
-
-  #eager(trees: number, except: NodeName | undefined): NodeName[] {
+  #eager(tree: SpanningTree, except: NodeName | undefined): NodeName[] {
     const peers: NodeName[] = [];
-    for (const { name, eager } of this.#neighbours.values()) {
-      if (eager & trees && name !== except) peers.push(name);
+    for (const name of this.#neighbours.keys()) {
+      if (name !== except && tree.isEager(name)) peers.push(name);
     }
     return peers;
-  }
-
-  /**
-   * `peer` pushes these trees' messages to us no more. Departure: the paper waits for the next
-   * message to be announced and missed. Where it was the way to the sender, or the last edge, the
-   * neighbour that was nearest to the sender takes its place now.
-   */
-  #lostPusher(peer: NodeName, trees: number, gone: boolean): void {
-    const fed = this.#fed();
-    const requests = new Map<Neighbour, number>();
-    for (let tree = 0; tree < TREES; tree++) {
-      const bit = 1 << tree;
-      if (!(trees & bit)) continue;
-      const wasParent = gone && this.#parents[tree] === peer;
-      if (wasParent) this.#parents[tree] = undefined;
-      if (this.#unused & bit || (fed & bit && !wasParent)) continue;
-      const nearest = this.#nearest(tree, peer);
-      if (nearest !== undefined) requests.set(nearest, (requests.get(nearest) ?? 0) | bit);
-    }
-    for (const [neighbour, mask] of requests) this.#graft(neighbour, mask, []);
-  }
-
-  #nearest(tree: number, except: NodeName): Neighbour | undefined {
-    let nearest: Neighbour[] = [];
-    let hops = Infinity;
-    for (const neighbour of this.#neighbours.values()) {
-      const its = neighbour.hops[tree] as number;
-      if (neighbour.eager & (1 << tree) || neighbour.name === except || its > hops) continue;
-      if (its < hops) nearest = [];
-      hops = its;
-      nearest.push(neighbour);
-    }
-    return pick(this.#random, nearest);
-  }
-
-  // ---- optimisation
-
-  /**
-   * An announcer that is nearer to the root than whoever pushed the same message to us takes its
-   * place (paper §3.8). Departure: only the latest shaping message of the tree's root may change the tree.
-   * All changes that one message causes lead to nodes that had it in fewer hops, so they cannot
-   * close a cycle; and the tree comes to rest.
-   */
-  #optimise(neighbour: Neighbour, tree: number, entry: Announcement): void {
-    if (!this.#roots.isLatestShape(entry)) return;
-    const cached: Cached | undefined = this.#cache.get(keyOf(entry));
-    if (cached?.from === undefined || cached.from === neighbour.name) return;
-    const hops = entry.hops + 1;
-    if (cached.gossip.hops <= hops) return;
-    this.#count("optimised");
-    const parent = this.#neighbours.get(cached.from);
-    cached.from = neighbour.name;
-    cached.gossip = { ...cached.gossip, hops };
-    this.#parents[tree] = neighbour.name;
-    this.#graft(neighbour, 1 << tree, []);
-    if (parent !== undefined && parent.eager & (1 << tree)) this.#prune(parent, 1 << tree);
   }
 }

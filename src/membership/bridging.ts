@@ -1,3 +1,4 @@
+import { randomFraction } from "../base/random.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { BEAT_MS, Island, rootOf } from "./island.ts";
 import type { IslandMark } from "./island.ts";
@@ -12,9 +13,13 @@ import type { Views } from "./views.ts";
 const PROBE_INTERVAL_MS = 30_000;
 /** Between two probes of a sweep, milliseconds. */
 const SWEEP_MS = 250;
-/** Edges that a newcomer moves, and the pause before each, milliseconds. */
+/**
+ * Edges that a newcomer moves, and the pause before each, milliseconds: once and up to twice as
+ * long. Who joins waits until a few shuffles have told it of peers from everywhere. All who joined
+ * at once spread their moves, since each leaves two nodes a neighbour short for a round trip.
+ */
 const MIXES = 2;
-const MIX_MS = 20_000;
+const MIX_MS = 30_000;
 /** Edges that a node moves which has come over to another island; the first after this pause. */
 const MERGE_MIXES = 3;
 const MERGE_MIX_MS = 5_000;
@@ -57,7 +62,11 @@ export class Bridging {
   /** A newcomer has found its first neighbour: it will move some edges. */
   planMixes(now: number): void {
     this.#mixesLeft = MIXES;
-    this.mixAt = now + this.#views.jittered(MIX_MS);
+    this.mixAt = this.#nextMix(now);
+  }
+
+  #nextMix(now: number): number {
+    return now + MIX_MS * (1 + randomFraction(this.#views.random));
   }
 
   /**
@@ -190,7 +199,7 @@ export class Bridging {
    * clustered than a random one (at 10,000 nodes 0.0012 instead of 0.0006).
    */
   mix(now: number): void {
-    this.mixAt = --this.#mixesLeft > 0 ? now + this.#views.jittered(MIX_MS) : Infinity;
+    this.mixAt = --this.#mixesLeft > 0 ? this.#nextMix(now) : Infinity;
     // In a small cluster everybody is near everybody anyway.
     const large = this.#views.passive.size >= this.#views.options.passiveSize / 2;
     if (!large || !this.#views.isFull) return;

@@ -69,8 +69,11 @@ export class Shuffling {
   shuffled(from: Peer, message: Message & { type: "shuffle" }, now: number): void {
     const { origin, entries, hungry, request } = message;
     if (origin.name === this.#views.self.name) return;
-    // Departure: a node with a free slot that meets the walk of another one asks it.
-    if (hungry && this.#views.free(now) > 0 && this.#views.isEligible(origin.name)) {
+    // Departure: a node with a free slot that meets the walk of another one asks it; the others
+    // remember that there is one. The last two nodes with a free slot in a large cluster would
+    // hardly ever ask each other by chance.
+    if (hungry && this.#views.lacking(now) <= 0) this.#views.noteHungry(origin, now);
+    else if (hungry && this.#views.isEligible(origin.name)) {
       this.#views.ask(origin, "low", undefined, now);
     }
     const ttl = Math.min(message.ttl, this.#views.options.arwl) - 1;

@@ -23,10 +23,12 @@ const PROMISE_MS = 2_000;
 const MAX_ASKED_FACTOR = 3;
 /** Pause between two attempts to fill the last free slot; doubled up to the maximum. */
 const REFILL_PAUSE_MS = 125;
-const REFILL_PAUSE_MAX_MS = 60_000;
+const REFILL_PAUSE_MAX_MS = 20_000;
 /** Peers remembered that had no luck here, and for how long. */
 const MAX_HUNGRY = 4;
-const HUNGRY_MS = 30_000;
+const HUNGRY_MS = 300_000;
+/** Hints that are followed at once, one after the other: some are out of date. */
+const MAX_HINTS = 4;
 /** One peer may make us drop a neighbour for it once in this time. */
 const FAVOUR_MS = 5_000;
 /** Entries of peers in no view that we may have to dial. */
@@ -85,6 +87,7 @@ export class Views {
   readonly #out: HyParViewEffect[];
   #lastRequest: number;
   #refillPauseMs = REFILL_PAUSE_MS;
+  #hintsLeft = MAX_HINTS;
   #losses = 0;
   #lossesSince = 0;
 
@@ -183,13 +186,31 @@ export class Views {
     if (this.leaving.has(name) || this.asked.size >= this.#maxAsked) return;
     const gain = offer !== undefined ? 0 : priority === "low" ? 1 : 2;
     const request = this.noteRequest(entry, gain, offer, now);
-    this.send(name, {
-      type: "neighbour",
+    this.#sendRequest(
+      name,
       request,
       priority,
-      record: this.self.record,
-      offer: offer === undefined ? undefined : this.active.get(offer),
-    });
+      offer === undefined ? undefined : this.active.get(offer),
+    );
+  }
+
+  #sendRequest(
+    name: NodeName,
+    request: number,
+    priority: Priority,
+    offer: PeerEntry | undefined,
+  ): void {
+    const { record } = this.self;
+    this.send(name, { type: "neighbour", request, priority, record, offer });
+  }
+
+  /**
+   * Two neighbours that lack one more each cannot help each other. A full peer can: it takes us in
+   * and sends the peer that it drops for us to the other.
+   */
+  #askForBoth(full: PeerEntry, other: PeerEntry, now: number): void {
+    if (!this.isEligible(full.name) || this.asked.size >= this.#maxAsked) return;
+    this.#sendRequest(full.name, this.noteRequest(full, 1, undefined, now), "merge", other);
   }
 
   /** Notes a request for a slot that may fill `gain` of ours; returns its number. */
@@ -217,9 +238,11 @@ export class Views {
     let other: PeerEntry | undefined;
     this.#favoured.expire(now);
     if (!this.isFull) {
-      const free = this.free(now);
-      // Departure: the paper accepts whenever the view is not full. Slots that requests under way
-      // may fill are kept for them, so that nobody is accepted only to be dropped.
+      // Departure: the paper accepts whenever the view is not full. Slots that will be filled are
+      // kept, so that nobody is accepted only to be dropped; those that a request of low priority
+      // may fill are not: it is mostly refused, and two nodes that both lack a neighbour would go
+      // on refusing each other for the sake of requests to third ones.
+      const free = this.lacking(now);
       const wanted = offer === undefined ? 1 : 2;
       if (!awaited && priority === "low" && free < wanted) return this.#refuse(peer, request, now);
       if (offer !== undefined && free >= wanted && this.isEligible(offer.name)) {
@@ -245,12 +268,18 @@ export class Views {
   #refuse(peer: PeerEntry, request: number, now: number): false {
     this.#hungry.expire(now);
     const names = this.#hungry.names().filter((name) => name !== peer.name);
-    const hint = this.#hungry.get(pick(this.random, names) ?? "");
+    // Each hint is given once: whoever gets it will help the other, or find that it needs no help.
+    const hint = this.#hungry.delete(pick(this.random, names) ?? "");
     this.send(peer.name, { type: "reject", request, hint });
-    this.#hungry.set(peer.name, peer, now + HUNGRY_MS);
+    this.noteHungry(peer, now);
     this.learn(peer, now);
     this.release(peer.name, now);
     return false;
+  }
+
+  /** A peer lacks a neighbour, and we have no slot for it: the next such one will hear of it. */
+  noteHungry(peer: PeerEntry, now: number): void {
+    this.#hungry.set(peer.name, peer, now + HUNGRY_MS);
   }
 
   /** A peer granted a slot; `other` is whom it dropped, or where our offer may turn to. */
@@ -296,9 +325,11 @@ export class Views {
       this.refillAt = now + this.jittered(this.#refillPauseMs);
       this.#refillPauseMs = Math.min(REFILL_PAUSE_MAX_MS, this.#refillPauseMs * 2);
     }
-    if (hint === undefined || this.free(now) <= 0) return;
+    if (hint === undefined || this.free(now) <= 0 || this.#hintsLeft <= 0) return;
+    this.#hintsLeft--;
+    if (this.active.has(hint.name)) return this.#askForBoth(asked.entry, hint, now);
     this.learn(hint, now);
-    this.ask(hint, this.free(now) > 1 ? "high" : "low", undefined, now);
+    this.ask(hint, this.lacking(now) > 1 ? "high" : "low", undefined, now);
   }
 
   /** The one place where the active view grows. */
@@ -469,6 +500,7 @@ export class Views {
       if (this.asked.size >= this.#maxAsked) break;
       const peer = this.passive.candidate(now, (name) => !this.isEligible(name));
       if (peer === undefined) break;
+      this.#hintsLeft = MAX_HINTS;
       this.ask(peer, free > 1 ? "high" : "low", undefined, now);
     }
     if (this.isFull) return;
@@ -487,6 +519,15 @@ export class Views {
     for (const asked of this.asked.values()) if (now - asked.at < HEDGE_MS) kept += asked.gain;
     for (const name of this.promised.names()) if (!this.asked.has(name)) kept++;
     return this.options.activeSize - this.active.size - kept;
+  }
+
+  /** Free slots, those among them that a request of low priority may fill. */
+  lacking(now: number): number {
+    let likely = 0;
+    for (const asked of this.asked.values()) {
+      if (asked.gain === 1 && now - asked.at < HEDGE_MS) likely++;
+    }
+    return this.free(now) + likely;
   }
 
   get #maxAsked(): number {

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { ALL_TREES, MAX_HOPS } from "../../src/broadcast/messages.ts";
+import { ALL_TREES, MAX_HOPS, MAX_NUMBER, TREES } from "../../src/broadcast/messages.ts";
 import type { Control, Gossip } from "../../src/broadcast/messages.ts";
 
 /** A plain object, as ours are. */
@@ -16,13 +16,16 @@ const seq = fc.oneof(
 );
 const hops = fc.nat(MAX_HOPS);
 const trees = fc.nat(ALL_TREES);
+const tree = fc.nat(TREES - 1);
+/** Terms and waves. */
+const count = fc.oneof(fc.integer({ min: 0, max: 4 }), fc.constant(MAX_NUMBER));
 
 /** Any message with a payload. */
 export const arbitraryGossip: fc.Arbitrary<Gossip> = record({
   origin,
   seq,
   hops,
-  shaping: fc.boolean(),
+  tree,
   topic: fc.constantFrom("", "a", "b", "ü"),
   payload: fc.uint8Array({ maxLength: 20 }).map((bytes) => new Uint8Array(bytes)),
 });
@@ -31,7 +34,7 @@ export const arbitraryGossip: fc.Arbitrary<Gossip> = record({
 export const arbitraryControl: fc.Arbitrary<Control> = fc.oneof(
   record({
     type: fc.constant("ihave" as const),
-    entries: fc.array(record({ origin, seq, hops }), { maxLength: 12 }),
+    entries: fc.array(record({ origin, seq, tree }), { maxLength: 12 }),
   }),
   record({
     type: fc.constant("graft" as const),
@@ -39,5 +42,11 @@ export const arbitraryControl: fc.Arbitrary<Control> = fc.oneof(
     ids: fc.array(record({ origin, seq }), { maxLength: 6 }),
   }),
   record({ type: fc.constant("prune" as const), trees }),
-  record({ type: fc.constant("meet" as const), wanted: trees, unused: trees }),
+  record({
+    type: fc.constant("shape" as const),
+    shapes: fc.array(record({ tree, term: count, root: origin, wave: count, hops }), {
+      maxLength: TREES,
+    }),
+  }),
+  record({ type: fc.constant("reshape" as const), trees }),
 );

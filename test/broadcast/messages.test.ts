@@ -8,8 +8,11 @@ import {
   decodeGossip,
   encodeControl,
   encodeGossip,
+  MAX_HOPS,
   MAX_IDS,
+  MAX_NUMBER,
   originOf,
+  TREES,
 } from "../../src/broadcast/messages.ts";
 import { describe, test } from "../harness.ts";
 import { arbitraryControl, arbitraryGossip } from "./arbitrary.ts";
@@ -47,7 +50,7 @@ describe("Plumtree messages", () => {
       origin: 1,
       seq: 1,
       hops: 0,
-      shaping: false,
+      tree: 0,
       topic: "t",
       payload: new Uint8Array(51),
     };
@@ -59,12 +62,24 @@ describe("Plumtree messages", () => {
     const ids = new Array(MAX_IDS + 1).fill(id);
     const graft = encodeControl({ type: "graft", trees: 1, ids });
     assert.equal(reasonOf(() => decodeControl(graft)), "too_long");
-    const entries = ids.map((entry) => ({ ...entry, hops: 1 }));
+    const entries = ids.map((entry) => ({ ...entry, tree: 1 }));
     const ihave = encodeControl({ type: "ihave", entries });
     assert.equal(reasonOf(() => decodeControl(ihave)), "too_long");
     assert.equal(reasonOf(() => decodeControl(new Uint8Array([3, 16]))), "bad_tree");
     assert.equal(reasonOf(() => decodeControl(new Uint8Array([3, 1, 0]))), "trailing_bytes");
     assert.equal(reasonOf(() => decodeControl(new Uint8Array([9]))), "bad_message");
+    const place = { tree: 0, term: 1, root: 1, wave: 1, hops: 1 };
+    const shape = (...shapes: (typeof place)[]) =>
+      reasonOf(() => decodeControl(encodeControl({ type: "shape", shapes })));
+    assert.equal(shape({ ...place, tree: TREES }), "bad_tree");
+    assert.equal(shape({ ...place, hops: MAX_HOPS + 1 }), "bad_hops");
+    assert.equal(shape({ ...place, term: MAX_NUMBER + 1 }), "bad_number");
+    assert.equal(shape({ ...place, wave: MAX_NUMBER + 1 }), "bad_number");
+    assert.equal(shape(...new Array(TREES + 1).fill(place)), "too_long");
+    const far = { ...gossip, payload: new Uint8Array(1), hops: MAX_HOPS + 1 };
+    assert.equal(reasonOf(() => decodeGossip(encodeGossip(far), 50)), "bad_hops");
+    const elsewhere = { ...far, hops: 1, tree: TREES };
+    assert.equal(reasonOf(() => decodeGossip(encodeGossip(elsewhere), 50)), "bad_tree");
   });
 
   test("each life of each node has a number of its own", () => {

@@ -16,21 +16,37 @@ import type { PlumtreeEffect, PlumtreeEvent } from "../../src/broadcast/events.t
 import { describe, test } from "../harness.ts";
 import { arbitraryControl, arbitraryGossip } from "./arbitrary.ts";
 
-/** A message of origin 4, so on tree 0. */
+/** A message of origin 4 on tree 0. */
 function gossip(seq: number, more: Partial<Gossip> = {}): Gossip {
-  return { origin: 4, seq, hops: 2, shaping: true, topic: "t", payload: EMPTY, ...more };
+  return { origin: 4, seq, hops: 2, tree: 0, topic: "t", payload: EMPTY, ...more };
 }
 
 class Bench {
   readonly machine = new Plumtree(1, seededRandom(1));
   now = 0;
 
-  /** A machine whose neighbours have met it, in a cluster that has not sent anything yet. */
+  /** A machine with neighbours, in a cluster that has not sent anything yet. */
   constructor(...neighbours: string[]) {
-    for (const peer of neighbours) {
-      this.handle({ type: "neighbourUp", peer });
-      this.control(peer, { type: "meet", wanted: 15, unused: 15 });
-    }
+    for (const peer of neighbours) this.handle({ type: "neighbourUp", peer });
+  }
+
+  /** The first neighbour is the parent in all trees, and the others are lazy. */
+  static settled(parent: string, ...others: string[]): Bench {
+    const bench = new Bench(parent, ...others);
+    bench.shape(parent, 1);
+    for (const peer of others) bench.shape(peer, 2);
+    bench.pass(2_000);
+    return bench;
+  }
+
+  /** `from` tells its distance from the root of each tree. */
+  shape(from: string, hops: number, wave: number = 1): PlumtreeEffect[] {
+    const shapes = [0, 1, 2, 3].map((tree) => ({ tree, term: 1, root: 4, wave, hops }));
+    return this.control(from, { type: "shape", shapes });
+  }
+
+  eager(tree: number): string[] {
+    return this.machine.eagerPeers(tree);
   }
 
   handle(event: PlumtreeEvent): PlumtreeEffect[] {
@@ -45,8 +61,8 @@ class Bench {
     return this.handle({ type: "control", from, message });
   }
 
-  announce(from: string, ...entries: readonly (MessageId & { hops?: number })[]) {
-    const full = entries.map(({ origin, seq, hops = 1 }) => ({ origin, seq, hops }));
+  announce(from: string, ...entries: readonly MessageId[]) {
+    const full = entries.map(({ origin, seq }) => ({ origin, seq, tree: 0 }));
     return this.control(from, { type: "ihave", entries: full });
   }
 
@@ -94,31 +110,69 @@ describe("Plumtree", () => {
     assert.ok(push?.type === "push" && push.gossip.hops === 3);
     const again = bench.gossip("b", gossip(1));
     assert.deepEqual(again.filter(({ type }) => type === "deliver"), []);
-    assert.deepEqual(recipients(again, "prune"), ["b"]);
-    assert.deepEqual(bench.machine.eagerPeers(0), ["a", "c"]);
   });
 
-  test("a duplicate prunes only where the message may shape the tree", () => {
+  test("the first sender makes itself the root of a tree, and what comes later takes the tree", () => {
     const bench = new Bench("a", "b");
-    bench.gossip("a", gossip(1, { shaping: false }));
-    assert.deepEqual(recipients(bench.gossip("b", gossip(1, { shaping: false })), "prune"), []);
-    assert.deepEqual(bench.machine.eagerPeers(0), ["a", "b"]);
+    const first = bench.handle({ type: "publish", topic: "t", payload: EMPTY });
+    assert.deepEqual(pushes(first), ["a 1", "b 1"], "flooded");
+    const shapes = sends(first, "shape").map(({ peer, message }) => [
+      peer,
+      message.type === "shape" ? message.shapes : [],
+    ]);
+    const shape = { tree: 1, term: 1, root: 1, wave: 1, hops: 0 };
+    assert.deepEqual(shapes, [["a", [shape]], ["b", [shape]]]);
+    bench.control("b", { type: "graft", trees: 0b0010, ids: [] });
+    bench.control("a", { type: "shape", shapes: [{ ...shape, hops: 2 }] });
+    bench.pass(2_000);
+    const later = bench.handle({ type: "publish", topic: "t", payload: EMPTY });
+    assert.deepEqual(pushes(later), ["b 2"]);
+    assert.deepEqual(recipients(bench.pass(100), "ihave"), ["a"]);
   });
 
-  test("trees that nobody used yet take the shape of the first one", () => {
+  test("a message takes the tree whose root is nearest to the sender", () => {
     const bench = new Bench("a", "b");
+    const shape = (tree: number, hops: number) => ({ tree, term: 1, root: 4, wave: 1, hops });
+    const far = [shape(0, 5), shape(1, 7), shape(2, 9), shape(3, 6)];
+    bench.control("a", { type: "shape", shapes: far });
+    bench.control("b", { type: "shape", shapes: [shape(2, 4)] });
+    bench.pass(2_000);
+    const effects = bench.handle({ type: "publish", topic: "t", payload: EMPTY });
+    assert.deepEqual(pushes(effects), ["b 1"]);
+    const push = effects.find(({ type }) => type === "push");
+    assert.ok(push?.type === "push" && push.gossip.tree === 2 && push.gossip.hops === 0);
+  });
+
+  test("who sends while nobody else does makes itself the root", () => {
+    const bench = Bench.settled("a", "b");
+    const publish = () => bench.handle({ type: "publish", topic: "t", payload: EMPTY });
+    for (let i = 1; i < 8; i++) assert.deepEqual(sends(publish(), "shape"), []);
+    const claims = sends(publish(), "shape");
+    assert.deepEqual(claims.map(({ peer }) => peer), ["a", "b"]);
+    assert.ok(
+      claims.every(({ message }) =>
+        message.type === "shape" && message.shapes[0]?.term === 2 && message.shapes[0].root === 1
+      ),
+    );
+    const other = Bench.settled("a", "b");
+    for (let i = 1; i < 100; i++) {
+      const effects = other.handle({ type: "publish", topic: "t", payload: EMPTY });
+      assert.deepEqual(sends(effects, "shape"), []);
+      other.gossip("a", gossip(i));
+    }
+  });
+
+  test("a duplicate over an edge of the tree changes nothing, one over another edge ends that", () => {
+    const bench = Bench.settled("a", "b", "c");
+    bench.control("c", { type: "graft", trees: 1, ids: [] });
     bench.gossip("a", gossip(1));
-    const [prune] = sends(bench.gossip("b", gossip(1)), "prune");
-    assert.deepEqual(prune?.message, { type: "prune", trees: 0b1111 });
-    bench.gossip("a", gossip(1, { origin: 5 }));
-    bench.control("b", { type: "graft", trees: 0b0011, ids: [] });
-    const [later] = sends(bench.gossip("b", gossip(1, { origin: 5 })), "prune");
-    assert.deepEqual(later?.message, { type: "prune", trees: 0b0010 });
+    assert.deepEqual(recipients(bench.gossip("c", gossip(1)), "prune"), []);
+    assert.deepEqual(recipients(bench.gossip("b", gossip(1)), "prune"), ["b"]);
+    assert.deepEqual(bench.eager(0), ["a", "c"]);
   });
 
   test("lazy neighbours hear the id, batched, and not if they announced it themselves", () => {
-    const bench = new Bench("a", "b", "c");
-    for (const peer of ["b", "c"]) bench.control(peer, { type: "prune", trees: 15 });
+    const bench = Bench.settled("a", "b", "c");
     bench.announce("c", { origin: 4, seq: 2 });
     bench.gossip("a", gossip(1));
     bench.gossip("a", gossip(2));
@@ -139,7 +193,7 @@ describe("Plumtree", () => {
     assert.deepEqual(recipients(first, "graft"), ["a"]);
     assert.deepEqual(sends(first, "graft")[0]?.message, {
       type: "graft",
-      trees: 1,
+      trees: 0,
       ids: [{ origin: 4, seq: 1 }],
     });
     assert.deepEqual(recipients(bench.next(), "graft"), ["b"]);
@@ -156,26 +210,24 @@ describe("Plumtree", () => {
   });
 
   test("an edge that was made too early is unmade when the tree brings the message after all", () => {
-    const bench = new Bench("a", "b");
-    bench.control("b", { type: "prune", trees: 15 });
+    const bench = Bench.settled("a", "b");
     bench.announce("b", { origin: 4, seq: 1 });
     assert.deepEqual(recipients(bench.next(), "graft"), ["b"]);
-    assert.deepEqual(bench.machine.eagerPeers(0), ["a", "b"]);
-    bench.gossip("b", gossip(1, { shaping: false }));
-    const late = bench.gossip("a", gossip(1, { shaping: false }));
+    bench.gossip("b", gossip(1));
+    assert.deepEqual(bench.eager(0), ["a", "b"]);
+    const late = bench.gossip("a", gossip(1));
     assert.deepEqual(recipients(late, "prune"), ["b"]);
-    assert.deepEqual(bench.machine.eagerPeers(0), ["a"]);
+    assert.deepEqual(bench.eager(0), ["a"]);
   });
 
   test("who asks gets the message and an edge; what is not kept is counted", () => {
-    const bench = new Bench("a", "b");
-    bench.control("b", { type: "prune", trees: 15 });
+    const bench = Bench.settled("a", "b");
     bench.gossip("a", gossip(1));
     const ids = [{ origin: 4, seq: 1 }, { origin: 4, seq: 9 }];
-    const effects = bench.control("b", { type: "graft", trees: 1, ids });
+    const effects = bench.control("b", { type: "graft", trees: 0, ids });
     assert.deepEqual(pushes(effects), ["b 1"]);
     assert.deepEqual(effects.at(-1), { type: "count", what: "graft_unserved" });
-    assert.deepEqual(bench.machine.eagerPeers(0), ["a", "b"]);
+    assert.deepEqual(bench.eager(0), ["a", "b"]);
   });
 
   test("one message is not sent again without end, however often it is asked for", () => {
@@ -187,55 +239,6 @@ describe("Plumtree", () => {
       served += pushes(bench.control("b", message)).length;
     }
     assert.ok(served <= 32);
-  });
-
-  test("when the way to the sender is lost, the nearest announcer takes its place at once", () => {
-    const bench = new Bench("a", "b", "c");
-    for (const peer of ["b", "c"]) bench.control(peer, { type: "prune", trees: 15 });
-    bench.gossip("a", gossip(1));
-    bench.announce("b", { origin: 4, seq: 1, hops: 9 });
-    bench.announce("c", { origin: 4, seq: 1, hops: 3 });
-    const effects = bench.handle({ type: "neighbourDown", peer: "a" });
-    assert.ok(recipients(effects, "graft").includes("c"));
-    assert.deepEqual(bench.machine.eagerPeers(0), ["c"]);
-  });
-
-  test("an announcer nearer to the root takes the place of whoever pushed the message", () => {
-    const bench = new Bench("a", "b");
-    bench.control("b", { type: "prune", trees: 15 });
-    bench.gossip("a", gossip(1, { hops: 7 }));
-    const equal = bench.announce("b", { origin: 4, seq: 1, hops: 7 });
-    assert.deepEqual(equal, []);
-    const nearer = bench.announce("b", { origin: 4, seq: 1, hops: 5 });
-    assert.deepEqual(recipients(nearer, "graft"), ["b"]);
-    assert.deepEqual(recipients(nearer, "prune"), ["a"]);
-    assert.deepEqual(bench.machine.eagerPeers(0), ["b"]);
-  });
-
-  test("only the tree's root pulls at the tree", () => {
-    const bench = new Bench("a", "b");
-    bench.control("b", { type: "prune", trees: 15 });
-    bench.gossip("a", gossip(1));
-    bench.gossip("a", gossip(1, { origin: 8, hops: 7 }));
-    assert.deepEqual(bench.announce("b", { origin: 8, seq: 1, hops: 0 }), []);
-  });
-
-  test("both ends of a new edge work out the same trees from what they say first", () => {
-    const masks = fc.nat(15);
-    fc.assert(fc.property(masks, masks, (wanted, unused) => {
-      const bench = new Bench();
-      const [meet] = sends(bench.handle({ type: "neighbourUp", peer: "a" }), "meet");
-      assert.ok(meet?.message.type === "meet");
-      bench.control("a", { type: "meet", wanted, unused });
-      const edge = wanted | meet.message.wanted | (unused & meet.message.unused);
-      for (let tree = 0; tree < 4; tree++) {
-        assert.equal(bench.machine.eagerPeers(tree).length, (edge >> tree) & 1);
-      }
-    }));
-    const bench = new Bench("a");
-    for (let tree = 0; tree < 4; tree++) bench.gossip("a", gossip(1, { origin: 4 + tree }));
-    const [meet] = sends(bench.handle({ type: "neighbourUp", peer: "b" }), "meet");
-    assert.deepEqual(meet?.message, { type: "meet", wanted: 0, unused: 0 });
   });
 
   test("a new neighbour hears of recent messages, not of old ones", () => {
@@ -250,31 +253,13 @@ describe("Plumtree", () => {
   });
 
   test("a neighbour that frames did not reach hears of recent messages again", () => {
-    const bench = new Bench("a", "b");
+    const bench = Bench.settled("a", "b");
     bench.pass(10_000);
     bench.gossip("a", gossip(1));
     bench.handle({ type: "undelivered", peer: "b" });
     assert.deepEqual(recipients(bench.pass(100), "ihave"), ["b"]);
     bench.handle({ type: "undelivered", peer: "b" });
     assert.deepEqual(recipients(bench.pass(100), "ihave"), []);
-  });
-
-  test("a root shapes the tree while others use it, and rests when they do", () => {
-    // Tree 1: our own number, 1, is the lowest there.
-    const bench = new Bench("a");
-    bench.handle({ type: "publish", topic: "t", payload: EMPTY });
-    assert.deepEqual(pushes(bench.pass(60_000)), []);
-    bench.gossip("a", gossip(1, { origin: 5 }));
-    const shaped = pushes(bench.pass(600_000));
-    assert.ok(shaped.length >= 10 && shaped.length <= 15, `${shaped.length} rounds`);
-    assert.equal(bench.machine.wakeAt, Infinity);
-  });
-
-  test("its empty messages are passed on and delivered to nobody", () => {
-    const bench = new Bench("a", "b");
-    const effects = bench.gossip("a", gossip(1, { topic: "" }));
-    assert.deepEqual(pushes(effects), ["b 1"]);
-    assert.deepEqual(effects.filter(({ type }) => type === "deliver"), []);
   });
 
   test("a million false announcements are bounded and leave honest ones their room", () => {

@@ -65,6 +65,16 @@ function sent(effects: readonly HyParViewEffect[], type: Message["type"]): strin
   );
 }
 
+/** The number of the one request among the effects. */
+function requestOf(effects: readonly HyParViewEffect[]): number {
+  for (const effect of effects) {
+    if (effect.type === "send" && effect.message.type === "neighbour") {
+      return effect.message.request;
+    }
+  }
+  throw new Error("no request");
+}
+
 function told(effects: readonly HyParViewEffect[]): string[] {
   return effects.flatMap((effect) => {
     if (effect.type !== "emit") return [];
@@ -126,6 +136,73 @@ describe("HyParView", () => {
     assert.ok(dismissal?.type === "send" && dismissal.message.type === "disconnect");
     assert.equal(dismissal.message.replacement?.name, "n6@test");
     assert.equal(bench.machine.activeView.length, 5);
+  });
+
+  test("two that both lack a neighbour take each other, whomever else they have asked", () => {
+    const bench = new Bench({ activeSize: 2 });
+    bench.befriend(1);
+    // A newcomer's walk ends here: the free slot is asked for, but it is not taken yet.
+    const walk = bench.receive(peer(1), { type: "forwardJoin", peer: peer(5), ttl: 0 });
+    assert.deepEqual(sent(walk, "neighbour"), ["n5@test"]);
+    const answer = bench.receive(peer(6), neighbour("low"));
+    assert.deepEqual(sent(answer, "accept"), ["n6@test"]);
+    // Should the other have taken us in as well, it is told at once.
+    const request = requestOf(walk);
+    const late = bench.receive(peer(5), {
+      type: "accept",
+      request,
+      record: EMPTY,
+      other: undefined,
+    });
+    assert.deepEqual(sent(late, "disconnect"), ["n5@test"]);
+    assert.deepEqual(bench.machine.activeView, ["n1@test", "n6@test"]);
+  });
+
+  test("two neighbours that lack one more each are helped by a full peer", () => {
+    const bench = new Bench({ activeSize: 2 });
+    bench.befriend(1);
+    const walk = bench.receive(peer(1), { type: "forwardJoin", peer: peer(5), ttl: 0 });
+    const refusal = { type: "reject", request: requestOf(walk), hint: peer(1) } as const;
+    const [effect] = bench.receive(peer(5), refusal).filter(({ type }) => type === "send");
+    assert.ok(effect?.type === "send" && effect.message.type === "neighbour");
+    assert.deepEqual([effect.peer, effect.message.offer?.name], ["n5@test", "n1@test"]);
+
+    const full = new Bench({ activeSize: 1 });
+    full.befriend(2);
+    const effects = full.receive(peer(7), effect.message);
+    assert.deepEqual(sent(effects, "accept"), ["n7@test"]);
+    const parting = effects.find((one) =>
+      one.type === "send" && one.message.type === "disconnect" && one.peer === "n2@test"
+    );
+    assert.ok(parting?.type === "send" && parting.message.type === "disconnect");
+    assert.equal(parting.message.replacement?.name, "n1@test");
+  });
+
+  test("each hint is given once, and only so many are followed without a pause", () => {
+    const bench = new Bench({ activeSize: 1 });
+    bench.befriend(1);
+    const refuse = (i: number) => {
+      const refusal = bench.receive(peer(i), neighbour("low"));
+      return refusal.flatMap((effect) =>
+        effect.type === "send" && effect.message.type === "reject"
+          ? [effect.message.hint?.name]
+          : []
+      );
+    };
+    assert.deepEqual(refuse(2), [undefined]);
+    assert.deepEqual(refuse(3), ["n2@test"]);
+    assert.deepEqual(refuse(4), ["n3@test"]);
+
+    const hungry = new Bench({ activeSize: 2 });
+    hungry.befriend(1);
+    let asked = hungry.receive(peer(1), { type: "forwardJoin", peer: peer(10), ttl: 0 });
+    let followed = 0;
+    for (let i = 10; sent(asked, "neighbour").length > 0; i++, followed++) {
+      const request = requestOf(asked);
+      asked = hungry.receive(peer(i), { type: "reject", request, hint: peer(i + 1) });
+      assert.ok(followed < 20, "hints without end");
+    }
+    assert.equal(followed, 5);
   });
 
   test("the link of a dropped peer stays until both are done with it, and a while longer", () => {

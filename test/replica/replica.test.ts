@@ -241,7 +241,7 @@ describe("replica", () => {
     assert.equal(world.state(c).version(a.origin).epoch, 2);
   });
 
-  test("what was written in solitude is published to the first neighbour", () => {
+  test("what was written in solitude is published to the first neighbour (horde 90)", () => {
     const { world, nodes: [a, b, c] } = worldOf(3) as { world: World; nodes: [Node, Node, Node] };
     world.link(b, c);
     world.run(10);
@@ -349,7 +349,7 @@ describe("replica", () => {
     assert.equal(b.refusals.size, 0);
   });
 
-  test("a state larger than one answer is pulled answer by answer", () => {
+  test("a state larger than one answer is pulled answer by answer (delta_crdt_ex 65)", () => {
     const world = new World(3, { ...CALM });
     world.checks = false;
     const authors = Array.from({ length: 12 }, () => world.addNode());

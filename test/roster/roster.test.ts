@@ -15,7 +15,7 @@ import type { Evidence } from "../../src/roster/messages.ts";
 import { LIVENESS_DEFAULTS } from "../../src/roster/options.ts";
 import { Roster, TICK_MS } from "../../src/roster/roster.ts";
 import type { RosterEffect, RosterEvent } from "../../src/roster/roster.ts";
-import { test } from "../harness.ts";
+import { describe, test } from "../harness.ts";
 
 const keyOf = (index: number) => new Uint8Array(32).fill(index + 1);
 const nameOf = (index: number) => `n${index}@x`;
@@ -348,4 +348,56 @@ test("the dead of the past are not told to a node that has just come", () => {
   assert.equal(told.at(-1), "nodeUp n4@x");
   record(5, 5_000);
   assert.equal(told.at(-1), "nodeUp n5@x");
+});
+
+describe("failures that others met", () => {
+  test("a sync of old rows does not bring back the dead (memberlist 312)", () => {
+    const bench = new Bench(6);
+    for (const by of [1, 2]) bench.accuse(by, 5);
+    bench.pass(4_000, [1, 2, 3, 4]);
+    assert.equal(bench.roster.member(nameOf(5))?.status, "down");
+    bench.effects.length = 0;
+    // Somebody who was away offers all that it kept: the record, and what was said of it.
+    bench.record(5);
+    bench.accuse(3, 5);
+    bench.pass(60_000, [1, 2, 3, 4]);
+    assert.equal(bench.roster.member(nameOf(5))?.status, "down");
+    assert.deepEqual(bench.events(), []);
+  });
+
+  test("a node that restarts after the verdict is alive at once (memberlist PR 345)", () => {
+    const bench = new Bench(6);
+    // It had refuted often in its last life; the next one counts from nought.
+    bench.record(5, { incarnation: 9 });
+    for (const by of [1, 2]) bench.accuse(by, 5, "silent", 9);
+    bench.pass(4_000, [1, 2, 3, 4]);
+    assert.equal(bench.roster.member(nameOf(5))?.status, "down");
+    bench.record(5, { epoch: 2 });
+    assert.equal(bench.roster.member(nameOf(5))?.status, "alive");
+    bench.pass(60_000, [1, 2, 3, 4, 5]);
+    assert.deepEqual(bench.events().slice(-2), ["nodeDown n5@x", "nodeUp n5@x"]);
+  });
+
+  test("who has left or died is forgotten in the end (memberlist 253)", () => {
+    const bench = new Bench(6);
+    bench.record(1, { left: true });
+    for (const by of [2, 3]) bench.accuse(by, 5);
+    bench.pass(LIVENESS_DEFAULTS.forgetAfterMs - 10_000, [2, 3, 4]);
+    assert.ok(bench.roster.member(nameOf(1)) !== undefined && !bench.has("forget"));
+    bench.pass(20_000, [2, 3, 4]);
+    assert.deepEqual([1, 5].map((index) => bench.roster.member(nameOf(index))), [
+      undefined,
+      undefined,
+    ]);
+    assert.equal(bench.effects.filter(({ type }) => type === "forget").length, 2);
+  });
+
+  test("one slow node that accuses everybody brings nobody down (pekko 578)", () => {
+    const bench = new Bench(10);
+    for (let target = 1; target < 9; target++) bench.accuse(9, target);
+    bench.pass(120_000, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert.ok(!bench.events().some((event) => event.startsWith("nodeDown")));
+    for (let index = 1; index < 9; index++) bench.record(index, { incarnation: 1 });
+    assert.equal(bench.roster.members().filter(({ status }) => status === "alive").length, 9);
+  });
 });

@@ -129,12 +129,12 @@ describe("failures that others met", () => {
     for (let batch = 0; batch < 100; batch++) {
       const entries = Array.from(
         { length: MAX_IDS },
-        (_, i) => ({ origin: 1_000_000 + batch * MAX_IDS + i, seq: 1, hops: 1 }),
+        (_, i) => ({ origin: 1_000_000 + batch * MAX_IDS + i, seq: 1, tree: 0 }),
       );
       plumtree.handle({ type: "control", from: "liar@x", message: { type: "ihave", entries } }, 1);
     }
     assert.equal(plumtree.sizes.missing, MAX_MISSING_BY_PEER);
-    const message = { type: "ihave", entries: [{ origin: 8, seq: 1, hops: 1 }] } as const;
+    const message = { type: "ihave", entries: [{ origin: 8, seq: 1, tree: 0 }] } as const;
     plumtree.handle({ type: "control", from: "honest@x", message }, 2);
     const asked = plumtree.handle({ type: "tick" }, 10_000).some((effect) =>
       effect.type === "send" && effect.peer === "honest@x" && effect.message.type === "graft" &&

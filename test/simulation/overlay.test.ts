@@ -4,6 +4,9 @@ import { checkInvariants, clustering, components, degrees, flaws, paths } from "
 import { OverlaySim } from "./overlay_sim.ts";
 import type { OverlayOptions, SimNode } from "./overlay_sim.ts";
 
+/** After this long a newcomer has moved its edges, and all is quiet. */
+const EDGES_MOVED_MS = 130_000;
+
 /** `count` nodes that join one contact, `gapMs` apart. */
 function cluster(count: number, gapMs: number, options: OverlayOptions): OverlaySim {
   const sim = new OverlaySim(options);
@@ -42,7 +45,7 @@ describe("the overlay in the simulator", () => {
     for (const loss of [0, 0.1]) {
       const sim = cluster(30, 100, { seed: 3, loss });
       sim.runUntil(() => isSound(sim) && full(sim) >= 29, 60_000, "full views");
-      sim.run(60_000);
+      sim.run(EDGES_MOVED_MS);
       const before = sim.nodes.map((node) => node.events.length);
       sim.run(120_000);
       checkInvariants(sim);
@@ -62,7 +65,7 @@ describe("the overlay in the simulator", () => {
 
   test("1,000 nodes form a graph that is nearly random, and their idle chatter fades", () => {
     const sim = cluster(1000, 20, { seed: 1 });
-    sim.run(60_000);
+    sim.run(EDGES_MOVED_MS);
     checkInvariants(sim);
     assert.ok(isSound(sim));
     assert.ok(full(sim) >= 995, `${full(sim)} full views`);
@@ -71,10 +74,22 @@ describe("the overlay in the simulator", () => {
     assert.ok(clustering(sim) < 0.008, `clustering ${clustering(sim)}`);
     assert.ok(average < 4.8, `average path ${average}`);
     assert.ok(longest <= 8, `longest path ${longest}`);
-    sim.run(100_000);
+    sim.run(30_000);
     sim.takeCount("dials");
     sim.run(50_000);
     assert.ok(sim.takeCount("dials") / 1000 / 50 < 0.1, "dials per node and second");
+  });
+
+  test("a join storm leaves nobody short of two neighbours, and no slot empty for long", () => {
+    for (const seed of [1, 2]) {
+      const sim = cluster(300, 10_000 / 300, { seed });
+      sim.run(5_000);
+      const least = Math.min(...sim.nodes.map((node) => node.view.size));
+      assert.ok(least >= 4, `${least} neighbours five seconds after the last has joined`);
+      // The last two with a free slot are often each other's neighbours.
+      sim.run(EDGES_MOVED_MS);
+      sim.runUntil(() => full(sim) === 300 && isSound(sim), 600_000, "full views", 1_000);
+    }
   });
 
   test("half of the nodes crash at once and the others heal", () => {

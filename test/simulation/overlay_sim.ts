@@ -345,7 +345,7 @@ export class OverlaySim {
       switch (effect.type) {
         case "push": {
           for (const peer of effect.peers) {
-            this.#count(effect.gossip.topic === "" ? "rootPayload" : "payload");
+            this.#count("payload");
             this.#send(node, peer, { protocol: "gossip", message: effect.gossip });
           }
           break;
