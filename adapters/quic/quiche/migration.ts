@@ -8,6 +8,8 @@ import { bindUdp } from "./socket.ts";
 
 /** How often the new path is probed until the peer answers on it, milliseconds. */
 const PROBE_EVERY_MS = 500;
+/** How long the peer's next connection id may take, milliseconds: a round trip, and a lost packet. */
+const ID_WITHIN_MS = 1_000;
 
 /** The connection that moves. */
 export interface Movable {
@@ -55,9 +57,12 @@ export class Migration {
     const address = formatAddress(remote.host, remote.port);
     void closed.then(() => this.#fail("closed", `the connection to ${address} has ended`));
     const timer = clock.after(timeoutMs, () => {
-      if (this.#isProbed) {
-        this.#fail("timeout", `${address} did not answer on a new path within ${timeoutMs} ms`);
-      } else this.#fail("migration_disabled", `${address} gives no id for a further path`);
+      this.#fail("timeout", `${address} did not answer on a new path within ${timeoutMs} ms`);
+    });
+    // Whoever asked has time left to dial anew.
+    const idTimer = clock.after(Math.min(ID_WITHIN_MS, timeoutMs / 4), () => {
+      if (this.#isProbed) return;
+      this.#fail("migration_disabled", `${address} gives no id for a further path`);
     });
     const probing: { timer?: Timer } = {};
     const probe = () => {
@@ -83,6 +88,7 @@ export class Migration {
     } finally {
       this.#path = undefined;
       timer.cancel();
+      idTimer.cancel();
       probing.timer?.cancel();
     }
   }
