@@ -96,7 +96,7 @@ for (const other of RUNTIMES) {
         }
         // More than a connection over quiche can make: then another one takes over.
         for (let move = 0; move < 7; move++) {
-          await node.links.migrate(SERVER, { timeoutMs: 15_000 });
+          await node.links.migrate(SERVER, { timeoutMs: 6_000 });
         }
         await goesOn();
         isOver = true;

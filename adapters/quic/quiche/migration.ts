@@ -8,8 +8,6 @@ import { bindUdp } from "./socket.ts";
 
 /** How often the new path is probed until the peer answers on it, milliseconds. */
 const PROBE_EVERY_MS = 500;
-/** How long the peer's next connection id may take, milliseconds: a round trip, and a lost packet. */
-const ID_WITHIN_MS = 1_000;
 
 /** The connection that moves. */
 export interface Movable {
@@ -60,7 +58,7 @@ export class Migration {
       this.#fail("timeout", `${address} did not answer on a new path within ${timeoutMs} ms`);
     });
     // Whoever asked has time left to dial anew.
-    const idTimer = clock.after(Math.min(ID_WITHIN_MS, timeoutMs / 4), () => {
+    const idTimer = clock.after(timeoutMs / 2, () => {
       if (this.#isProbed) return;
       this.#fail("migration_disabled", `${address} gives no id for a further path`);
     });
