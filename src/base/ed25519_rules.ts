@@ -7,9 +7,12 @@
 import { decodeHex } from "@std/encoding/hex";
 import { equalBytes } from "./bytes.ts";
 
-// The group order L and the field prime p = 2^255 - 19, little-endian.
+// The group order L, little-endian.
 const ORDER = decodeHex("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010");
-const PRIME = decodeHex("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f");
+/** The field prime p = 2^255 - 19, little-endian. */
+export const PRIME: Uint8Array = decodeHex(
+  "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+);
 
 // The points whose order divides the cofactor, in their canonical encodings.
 const LOW_ORDER = [
@@ -51,7 +54,8 @@ function isCanonicalPoint(point: Uint8Array): boolean {
     equalBytes(y, LOW_ORDER[1] as Uint8Array));
 }
 
-function isBelow(value: Uint8Array, bound: Uint8Array): boolean {
+/** Whether 32 little-endian bytes are a smaller number than `bound`. */
+export function isBelow(value: Uint8Array, bound: Uint8Array): boolean {
   for (let i = 31; i >= 0; i--) {
     const difference = (value[i] as number) - (bound[i] as number);
     if (difference !== 0) return difference < 0;

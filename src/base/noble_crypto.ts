@@ -1,3 +1,4 @@
+import { x25519 } from "@noble/curves/ed25519.js";
 import { getPublicKey, hashes, Point, sign } from "@noble/ed25519";
 import { hmac } from "@noble/hashes/hmac.js";
 import { sha256, sha512 } from "@noble/hashes/sha2.js";
@@ -6,6 +7,8 @@ import type { Bytes } from "./bytes.ts";
 import type { Crypto, KeyPair } from "./crypto.ts";
 import { isAcceptableKey, isAcceptableSignature } from "./ed25519_rules.ts";
 import type { Random } from "./random.ts";
+import { sealing } from "./sealing.ts";
+import { isAgreementKey } from "./x25519_rules.ts";
 
 const ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
 
@@ -18,6 +21,7 @@ export function nobleCrypto(random: Random): Crypto {
   const publicKeyOf = (secretKey: Uint8Array) => getPublicKey(secretKey) as Bytes;
   return {
     ...syncHashes,
+    ...sealing,
     generateKeyPair() {
       const secretKey = random.bytes(32);
       const keys: KeyPair = { secretKey, publicKey: publicKeyOf(secretKey) };
@@ -27,6 +31,13 @@ export function nobleCrypto(random: Random): Crypto {
     sign: (message, keys) => Promise.resolve(sign(message, keys.secretKey) as Bytes),
     verify: (signature, message, publicKey) =>
       Promise.resolve(verifyStrictly(signature, message, publicKey)),
+    newAgreement() {
+      const secret = random.bytes(32);
+      return Promise.resolve({
+        publicKey: x25519.getPublicKey(secret) as Bytes,
+        agree: (publicKey: Uint8Array) => Promise.resolve(shared(secret, publicKey)),
+      });
+    },
   };
 }
 
@@ -35,6 +46,16 @@ export const syncHashes: Pick<Crypto, "sha256" | "hmac"> = {
   sha256: (data) => sha256(data) as Bytes,
   hmac: (key, data) => hmac(sha256, key, data) as Bytes,
 };
+
+function shared(secret: Uint8Array, publicKey: Uint8Array): Bytes | undefined {
+  if (!isAgreementKey(publicKey)) return undefined;
+  try {
+    return x25519.getSharedSecret(secret, publicKey) as Bytes;
+  } catch {
+    // Zero: the key is of low order.
+    return undefined;
+  }
+}
 
 // The equation without the cofactor, as BoringSSL and ring compute it; noble's own `verify`
 // multiplies by eight and so accepts signatures that those refuse.

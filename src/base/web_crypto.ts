@@ -3,6 +3,8 @@ import type { Bytes } from "./bytes.ts";
 import type { Crypto, KeyPair } from "./crypto.ts";
 import { isAcceptableKey, isAcceptableSignature } from "./ed25519_rules.ts";
 import { syncHashes } from "./noble_crypto.ts";
+import { sealing } from "./sealing.ts";
+import { isAgreementKey } from "./x25519_rules.ts";
 
 /** Imported keys that are kept. */
 const KEY_CACHE = 1024;
@@ -52,6 +54,7 @@ export function webCrypto(subtle: SubtleCrypto): Crypto {
   };
   return {
     ...syncHashes,
+    ...sealing,
     async generateKeyPair() {
       const pair = await subtle.generateKey("Ed25519", true, ["sign", "verify"]) as CryptoKeyPair;
       const pkcs8 = new Uint8Array(await subtle.exportKey("pkcs8", pair.privateKey));
@@ -79,6 +82,25 @@ export function webCrypto(subtle: SubtleCrypto): Crypto {
         // The key is not on the curve.
         return false;
       }
+    },
+    async newAgreement() {
+      const keys = await subtle.generateKey("X25519", false, ["deriveBits"]) as CryptoKeyPair;
+      const agree = async (publicKey: Uint8Array) => {
+        if (!isAgreementKey(publicKey)) return undefined;
+        try {
+          const key = await subtle.importKey("raw", publicKey as Bytes, "X25519", false, []);
+          const algorithm = { name: "X25519", public: key };
+          const secret = new Uint8Array(await subtle.deriveBits(algorithm, keys.privateKey, 256));
+          return secret.some((byte) => byte !== 0) ? secret : undefined;
+        } catch {
+          // Hosts refuse a secret of zero themselves.
+          return undefined;
+        }
+      };
+      return {
+        publicKey: new Uint8Array(await subtle.exportKey("raw", keys.publicKey)),
+        agree,
+      };
     },
   };
 }

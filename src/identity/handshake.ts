@@ -13,12 +13,15 @@
  * can be neither replayed, reflected, relayed nor moved to another pair of nodes. Wall clocks
  * decide nothing.
  *
+ * Where TLS ends at somebody's proxy (mode `edge`) the binding comes from a key agreement between
+ * the two HELLOs (`session.ts`), and all that follows the server's PROOF is sealed with its keys.
+ *
  * The driver feeds events in and carries effects out; while an effect that has an answer (`sign`,
- * `verify`, `bindingOf`, `checkTrust`) is under way it must not feed messages.
+ * `verify`, `bindingOf`, `agree`, `checkTrust`) is under way it must not feed messages.
  */
 import { concat, EMPTY, equalBytes, equalSecrets, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
-import type { Crypto } from "../base/crypto.ts";
+import type { SyncCrypto } from "../base/crypto.ts";
 import { ProtocolError } from "../base/errors.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
@@ -33,6 +36,15 @@ import {
   REFUSALS,
 } from "./handshake_messages.ts";
 import type { Features, Hello, Refusal } from "./handshake_messages.ts";
+import {
+  bindingOfSecret,
+  handshakeKey,
+  joinFrame,
+  sealer,
+  sessionKey,
+  unsealer,
+} from "./session.ts";
+import type { Sealer, Unsealer } from "./session.ts";
 import type { TrustVerdict } from "./trust.ts";
 
 /** What happens to the machine. */
@@ -42,6 +54,7 @@ export type HandshakeEvent =
   | { readonly type: "signed"; readonly signature: Bytes }
   | { readonly type: "verified"; readonly ok: boolean }
   | { readonly type: "bindingOf"; readonly binding: Bytes }
+  | { readonly type: "agreed"; readonly secret: Bytes | undefined }
   | { readonly type: "trust"; readonly verdict: TrustVerdict | "conflict" }
   | { readonly type: "deadline" };
 
@@ -59,10 +72,20 @@ export type HandshakeEffect =
   }
   /** SHA-256 of the certificate derived from this key; answer `bindingOf`. */
   | { readonly type: "bindingOf"; readonly publicKey: Bytes }
+  /** The secret that our agreement key shares with this one; answer `agreed`. */
+  | { readonly type: "agree"; readonly publicKey: Bytes }
   /** Look the peer up; answer `trust`. */
   | { readonly type: "checkTrust"; readonly peer: Hello }
-  /** The peer is who it says. `cookieOnly`: its key is not to be pinned. */
-  | { readonly type: "established"; readonly peer: Hello; readonly cookieOnly: boolean }
+  /**
+   * The peer is who it says. `cookieOnly`: its key is not to be pinned. `session`: the key to seal
+   * all pipes with, in mode `edge`.
+   */
+  | {
+    readonly type: "established";
+    readonly peer: Hello;
+    readonly cookieOnly: boolean;
+    readonly session: Bytes | undefined;
+  }
   /** Nothing was proved, but its key is known now: close, and dial again with the key pinned. */
   | { readonly type: "redial"; readonly peer: Hello }
   /** It is over. `by` tells which end refused; a `message` was sent when it was ours. */
@@ -85,12 +108,13 @@ export interface HandshakeOptions {
   readonly cookie: Bytes | undefined;
   /** Whether this peer needs no trusted key, only the cookie. */
   readonly isCookieOnly: (name: NodeName) => boolean;
-  readonly crypto: Pick<Crypto, "sha256" | "hmac">;
+  readonly crypto: SyncCrypto;
 }
 
 type State =
   | "new"
   | "awaitHello"
+  | "agreeing"
   | "binding"
   | "awaitProof"
   | "verifying"
@@ -112,6 +136,13 @@ export class Handshake {
   #peer: Hello | undefined;
   #transcript: Bytes = EMPTY;
   #signature: Bytes = EMPTY;
+  /** What the HELLOs hash to, while the agreement is under way. */
+  #hellos: Bytes = EMPTY;
+  #session: Bytes | undefined;
+  #sealer: Sealer | undefined;
+  /** The server's, until its PROOF has been sent. */
+  #laterSealer: Sealer | undefined;
+  #unsealer: Unsealer | undefined;
 
   constructor(options: HandshakeOptions) {
     this.#options = options;
@@ -144,6 +175,8 @@ export class Handshake {
         return this.#message(event.frameType, event.body);
       case "bindingOf":
         return this.#bindingKnown(event.binding);
+      case "agreed":
+        return this.#agreed(event.secret);
       case "verified":
         return this.#verified(event.ok);
       case "trust":
@@ -160,6 +193,24 @@ export class Handshake {
   }
 
   #message(type: number, body: Bytes): HandshakeEffect[] {
+    if (type === FrameType.SEALED && this.#unsealer !== undefined) {
+      const frame = this.#unsealer.open(body);
+      if (frame === undefined || frame.length === 0) return this.#refuse("unsealed");
+      return this.#plainMessage(frame[0] as number, frame.subarray(1));
+    }
+    if (this.#mustBeSealed(type)) return this.#refuse("unsealed");
+    return this.#plainMessage(type, body);
+  }
+
+  // Once there are keys: the server's PROOF is the last message in the clear, and a client that
+  // refuses the server's HELLO has no keys to seal that with.
+  #mustBeSealed(type: number): boolean {
+    if (this.#unsealer === undefined) return false;
+    if (this.#isClient) return this.#state === "awaitReady";
+    return type !== FrameType.REFUSE;
+  }
+
+  #plainMessage(type: number, body: Bytes): HandshakeEffect[] {
     if (type === FrameType.REFUSE) {
       const reason = decodeRefuse(body);
       this.#state = "over";
@@ -183,24 +234,54 @@ export class Handshake {
     }
     if (equalBytes(peer.publicKey, own.publicKey)) return this.#refuse("self_connection");
     if (peer.name === own.name) return this.#refuse("name_conflict");
-    // Behind a proxy the channel is the proxy's: without keys of our own nothing may cross it.
-    if (own.mode !== "direct" || peer.mode !== "direct") return this.#refuse("edge_unsupported");
+    // The mode is how the connection came about; nobody on the way can talk us into another one.
+    if (own.mode !== peer.mode) return this.#refuse("mode_mismatch");
     const differing = differingFeature(own, peer);
     if (differing !== undefined) return this.#refuse("feature_mismatch", differing);
+    const hashes = (this.#isClient ? [this.#ownHello, body] : [body, this.#ownHello])
+      .map((hello) => crypto.sha256(hello));
+    this.#hellos = concat(hashes);
+    if (own.mode === "edge") {
+      this.#state = "agreeing";
+      return [{ type: "agree", publicKey: peer.agreementKey }];
+    }
     if (channelBinding === undefined) {
       this.#state = "over";
       return [{ type: "redial", peer }];
     }
-    const hellos = this.#isClient ? [this.#ownHello, body] : [body, this.#ownHello];
-    this.#transcript = crypto.sha256(
-      concat([channelBinding, ...hellos.map((hello) => crypto.sha256(hello))]),
-    );
+    this.#transcript = crypto.sha256(concat([channelBinding, this.#hellos]));
     if (this.#isClient) {
       this.#state = "binding";
       return [{ type: "bindingOf", publicKey: peer.publicKey }];
     }
+    return this.#answerHello();
+  }
+
+  #answerHello(): HandshakeEffect[] {
     this.#state = "signing";
     return [send(FrameType.HELLO, this.#ownHello), this.#sign(SERVER)];
+  }
+
+  #agreed(secret: Bytes | undefined): HandshakeEffect[] {
+    if (this.#state !== "agreeing") throw outOfTurn();
+    if (secret === undefined) return this.#refuse("zero_secret");
+    const { crypto, role } = this.#options;
+    const binding = bindingOfSecret(secret, this.#hellos, crypto);
+    this.#transcript = crypto.sha256(concat([binding, this.#hellos]));
+    const session = sessionKey(secret, this.#transcript, crypto);
+    this.#session = session;
+    const other = this.#isClient ? "server" : "client";
+    this.#unsealer = unsealer(handshakeKey(session, other, crypto), crypto);
+    const ours = sealer(handshakeKey(session, role, crypto), crypto);
+    if (this.#isClient) {
+      this.#sealer = ours;
+      this.#state = "awaitProof";
+      return [];
+    }
+    const effects = this.#answerHello();
+    // Its PROOF comes first, in the clear: see `#signed`.
+    this.#laterSealer = ours;
+    return effects;
   }
 
   // The key in HELLO must be the key of the certificate that TLS verified.
@@ -242,7 +323,7 @@ export class Handshake {
       this.#state = "signing";
       return [this.#sign(CLIENT)];
     }
-    return [send(FrameType.READY, this.#mac(SERVER)), this.#established()];
+    return [this.#send(FrameType.READY, this.#mac(SERVER)), this.#established()];
   }
 
   #signed(signature: Bytes): HandshakeEffect[] {
@@ -250,9 +331,10 @@ export class Handshake {
     this.#signature = signature;
     if (this.#isClient) {
       this.#state = "awaitReady";
-      return [send(FrameType.PROOF, encodeProof(this.#signature, this.#mac(CLIENT)))];
+      return [this.#send(FrameType.PROOF, encodeProof(this.#signature, this.#mac(CLIENT)))];
     }
     this.#state = "awaitProof";
+    this.#sealer = this.#laterSealer;
     return [send(FrameType.PROOF, encodeProof(this.#signature, EMPTY))];
   }
 
@@ -264,7 +346,12 @@ export class Handshake {
   #established(): HandshakeEffect {
     this.#state = "over";
     const cookieOnly = this.#isCookieOnly();
-    return { type: "established", peer: this.#peer as Hello, cookieOnly };
+    return {
+      type: "established",
+      peer: this.#peer as Hello,
+      cookieOnly,
+      session: this.#session,
+    };
   }
 
   #isCookieOnly(): boolean {
@@ -292,10 +379,15 @@ export class Handshake {
     return equalSecrets(mac, this.#mac(role));
   }
 
+  #send(frameType: number, body: Bytes): HandshakeEffect {
+    if (this.#sealer === undefined) return send(frameType, body);
+    return send(FrameType.SEALED, this.#sealer.seal(joinFrame(frameType, body)));
+  }
+
   #refuse(reason: Refusal, text: string = REFUSALS[reason]): HandshakeEffect[] {
     this.#state = "over";
     return [
-      send(FrameType.REFUSE, encodeRefuse(reason)),
+      this.#send(FrameType.REFUSE, encodeRefuse(reason)),
       { type: "refused", reason, by: "local", text, peer: this.#peer },
     ];
   }

@@ -8,6 +8,7 @@ import { EMPTY, fromUtf8, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { isAcceptableKey } from "../base/ed25519_rules.ts";
 import { ProtocolError } from "../base/errors.ts";
+import { isAgreementKey } from "../base/x25519_rules.ts";
 import { isAddress } from "../wire/address.ts";
 import { MAX_ADDRESSES, MAX_HANDSHAKE_BYTES } from "../wire/limits.ts";
 import { isNodeName } from "../wire/node_name.ts";
@@ -38,6 +39,8 @@ export interface Hello {
   readonly features: Features;
   /** How it came to its key, when it has rotated it; see `succession.ts`. Empty when never. */
   readonly successions: Bytes;
+  /** In mode `edge` an X25519 key for this connection alone; else empty. */
+  readonly agreementKey: Bytes;
 }
 
 const bytes = (length: number) =>
@@ -64,6 +67,7 @@ const helloSchema = v.strictTuple([
     v.maxLength(16),
   ),
   v.pipe(v.instance(Uint8Array), v.check((chain) => isChain(chain))),
+  v.union([bytes(0), v.pipe(bytes(32), v.check((key) => isAgreementKey(key)))]),
 ]);
 
 /** The bytes of a HELLO. */
@@ -81,6 +85,7 @@ export function encodeHello(hello: Hello): Bytes {
     hello.replaces,
     Object.entries(hello.features).sort(([a], [b]) => (a < b ? -1 : 1)),
     hello.successions,
+    hello.agreementKey,
   ]) as Bytes;
 }
 
@@ -114,7 +119,11 @@ export function decodeHello(body: Uint8Array): Hello {
     replaces,
     features,
     successions,
+    agreementKey,
   ] = parsed.output;
+  if ((mode === "edge") !== (agreementKey.length > 0)) {
+    throw malformed(`HELLO in mode ${mode} with an agreement key of ${agreementKey.length} bytes`);
+  }
   return {
     version,
     mode,
@@ -128,6 +137,7 @@ export function decodeHello(body: Uint8Array): Hello {
     replaces: new Uint8Array(replaces),
     features: Object.fromEntries(features),
     successions: new Uint8Array(successions),
+    agreementKey: new Uint8Array(agreementKey),
   };
 }
 
@@ -177,7 +187,9 @@ export const REFUSALS = {
   untrusted_key: "the key is not pinned, and trust is strict",
   name_conflict: "the name is taken by another live node",
   self_connection: "the node reached itself",
-  edge_unsupported: "this node takes no connections through a proxy",
+  mode_mismatch: "the two ends do not agree about where TLS ends",
+  zero_secret: "the peer's agreement key makes a secret that everybody knows",
+  unsealed: "a message that had to be sealed was not, or was changed on the way",
   timeout: "the handshake took too long",
   too_many: "too many connections are waiting to authenticate",
   internal: "the handshake failed inside the node",

@@ -28,6 +28,7 @@ import {
   MAX_UNAUTHENTICATED_PER_ADDRESS,
 } from "./options.ts";
 import type { ConnectOptions } from "./options.ts";
+import { sealConnection } from "./sealed_connection.ts";
 
 /** Whom to dial, and how; all may be left out. */
 export interface DialRequest {
@@ -137,7 +138,16 @@ export function createConnector(options: ConnectorOptions): Connector {
     connection.onPipe = early;
     try {
       const outcome = await runHandshake(connection, control, handshake, replaces);
-      return { control, outcome, earlyPipes: waiting };
+      if (outcome.type !== "established" || outcome.session === undefined) {
+        return { connection, control, outcome, earlyPipes: waiting };
+      }
+      const sealed = sealConnection(connection, control, outcome.session, crypto);
+      const earlyPipes = waiting.map((one) => sealed.accept(one));
+      sealed.connection.onPipe = (later) => {
+        if (earlyPipes.length < MAX_EARLY_PIPES) earlyPipes.push(later);
+        else later.destroy();
+      };
+      return { connection: sealed.connection, control, outcome, earlyPipes };
     } catch (error) {
       refused(connection, error);
       throw error;
@@ -211,12 +221,12 @@ export function createConnector(options: ConnectorOptions): Connector {
         return connection.close(CloseCode.HANDSHAKE, "malformed");
       }
       hasBegun = true;
-      authenticate(connection, pipe).then(({ control, outcome, earlyPipes }) => {
+      authenticate(connection, pipe).then(({ outcome, ...rest }) => {
         done();
         if (outcome.type !== "established") return;
         meter.count("barrel_handshake_accepted_total", { role: "server" });
         const { peer, cookieOnly, id } = outcome;
-        options.onAccepted({ connection, control, peer, cookieOnly, id, earlyPipes });
+        options.onAccepted({ ...rest, peer, cookieOnly, id });
       }, done);
     };
   };
@@ -257,7 +267,7 @@ export function createConnector(options: ConnectorOptions): Connector {
       throw error;
     }
     // What fails from here on closes the connection itself, when the reason has left.
-    return { connection, ...await authenticate(connection, pipe, early, replaces) };
+    return await authenticate(connection, pipe, early, replaces);
   };
 
   return {

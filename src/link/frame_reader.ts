@@ -1,4 +1,4 @@
-import { EMPTY } from "../base/bytes.ts";
+import { concat, EMPTY } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { ProtocolError } from "../base/errors.ts";
 import { Ring } from "../base/ring.ts";
@@ -43,6 +43,18 @@ export class FrameReader {
       this.#more.push(chunk);
       this.#unread += chunk.length;
     }
+  }
+
+  /** Gives back what `next` has not looked at. Not in the middle of a frame. */
+  takeUnread(): Bytes {
+    const chunks = [this.#chunk.subarray(this.#offset)];
+    for (let more = this.#more.shift(); more !== undefined; more = this.#more.shift()) {
+      chunks.push(more);
+    }
+    this.#unread = 0;
+    this.#chunk = EMPTY;
+    this.#offset = 0;
+    return concat(chunks);
   }
 
   /**

@@ -10,6 +10,7 @@ import { FRAGMENT_BYTES, layOut, MAX_TRANSFERS, nextFrameBytes, Reassembly } fro
 import type { Transfer } from "./fragments.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { frameBytes, FrameWriter } from "./frame_writer.ts";
+import { SealedPipe } from "./sealed_pipe.ts";
 
 /** Bytes of frames that one end may send before the other has granted more (CREDIT). */
 export const CREDIT_WINDOW: number = 1024 * 1024;
@@ -76,7 +77,7 @@ function queuedBytes(frame: Waiting | Transfer): number {
  * stay in order.
  */
 export class FramedPipe {
-  readonly pipe: Pipe;
+  #pipe: Pipe;
   /** May be exchanged, between frames: the handshake hands over to the link. */
   handler: FramedPipeHandler;
 
@@ -113,15 +114,34 @@ export class FramedPipe {
   #endReceived = false;
 
   constructor(pipe: Pipe, handler: FramedPipeHandler, options: FramedPipeOptions) {
-    this.pipe = pipe;
     this.handler = handler;
     this.configure(options);
+    this.#pipe = this.#attach(pipe);
+  }
+
+  #attach(pipe: Pipe): Pipe {
     pipe.onData = (chunk) => this.#receive(chunk);
     pipe.onEnd = (clean) => this.#pipeOver(clean);
     pipe.onDrain = () => {
       this.#blocked = false;
       this.#flush();
     };
+    if (pipe instanceof SealedPipe) pipe.onFault = (error) => this.#fault(error);
+    return pipe;
+  }
+
+  /** What carries the frames. */
+  get pipe(): Pipe {
+    return this.#pipe;
+  }
+
+  /**
+   * Puts another pipe in place of its own, at the border of two frames: what was sent has left on the
+   * old one, and `wrap` gets what came on it and has not been looked at. Only while it is paused.
+   */
+  exchange(wrap: (pipe: Pipe, unread: Bytes) => Pipe): void {
+    this.#writeOut();
+    this.#pipe = this.#attach(wrap(this.#pipe, this.#reader.takeUnread()));
   }
 
   /** Bytes of frames that have not been handed to the pipe. */
@@ -456,6 +476,11 @@ export class FramedPipe {
         ? error
         : new ProtocolError("internal", `a handler failed: ${messageOf(error)}`, { cause: error }),
     );
+  }
+
+  // Nothing that came on the pipe counts any more, even what was held back.
+  #fault(error: ProtocolError): void {
+    if (!this.#dead && !this.#finished) this.#fail(error);
   }
 
   #pipeOver(clean: boolean): void {

@@ -1,6 +1,6 @@
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
-import type { Crypto, KeyPair } from "../base/crypto.ts";
+import type { Agreement, Crypto, KeyPair } from "../base/crypto.ts";
 import { HandshakeError, messageOf } from "../base/errors.ts";
 import { certificateOf } from "../identity/certificate.ts";
 import { Handshake } from "../identity/handshake.ts";
@@ -51,6 +51,8 @@ export type HandshakeOutcome =
     readonly type: "established";
     readonly peer: Hello;
     readonly cookieOnly: boolean;
+    /** What to seal the connection with, where its TLS ends elsewhere. */
+    readonly session: Bytes | undefined;
     /** The client's nonce: by it both ends name this connection. */
     readonly id: Bytes;
   }
@@ -63,11 +65,27 @@ export type HandshakeOutcome =
  * @param replaces the link that this connection takes over from, by its `id`
  * @throws HandshakeError with the refusal's name; its `cause` is `{ by, peer }`
  */
-export function runHandshake(
+export async function runHandshake(
   connection: Connection,
   pipe: FramedPipe,
   context: HandshakeContext,
   replaces: Bytes = NOTHING,
+): Promise<HandshakeOutcome> {
+  if (connection.mode === "direct") return await converse(connection, pipe, context, replaces);
+  // Frames wait in the pipe while the key is made.
+  pipe.pause();
+  const agreement = await context.crypto.newAgreement();
+  const conversation = converse(connection, pipe, context, replaces, agreement);
+  pipe.resume();
+  return await conversation;
+}
+
+function converse(
+  connection: Connection,
+  pipe: FramedPipe,
+  context: HandshakeContext,
+  replaces: Bytes,
+  agreement?: Agreement,
 ): Promise<HandshakeOutcome> {
   return new Promise((resolve, reject) => {
     const { self, keys, successions } = context.credentials(connection);
@@ -87,6 +105,7 @@ export function runHandshake(
         replaces,
         features: context.features,
         successions,
+        agreementKey: agreement?.publicKey ?? NOTHING,
       },
       channelBinding: connection.channelBinding,
       cookie: context.cookie,
@@ -148,6 +167,10 @@ export function runHandshake(
             certificateOf(effect.publicKey, crypto)
               .then((der) => ({ type: "bindingOf", binding: crypto.sha256(der) })),
           );
+        case "agree": {
+          const secret = agreement?.agree(effect.publicKey) ?? Promise.resolve(undefined);
+          return answer(secret.then((shared) => ({ type: "agreed", secret: shared })));
+        }
         case "checkTrust":
           return checkTrust(effect.peer);
         case "established": {

@@ -25,7 +25,9 @@ export interface MigrationPorts {
  * Moves a link to a new local path: `path` when the stack moved the live connection (RFC 9000 §9),
  * `link` when a new connection took over behind what the old one carried.
  *
- * @throws TransportError `timeout`, `unreachable`, or what the dial threw
+ * @throws TransportError `timeout`; `no_conn` when the connection ended meanwhile; `unreachable` when
+ *   no new connection can be made, `peer_disable_migration` when the peer forbids the live one to
+ *   move besides; or what the dial threw
  */
 export async function moveLink(
   link: Link,
@@ -34,6 +36,7 @@ export async function moveLink(
 ): Promise<"path" | "link"> {
   const { clock } = ports;
   const startedAt = clock.now();
+  let isForbidden = false;
   if (link.connection.migrate !== undefined) {
     try {
       await link.connection.migrate(timeoutMs);
@@ -44,14 +47,18 @@ export async function moveLink(
         // The peer has handed over to a new connection meanwhile: that is a new path, too.
         await link.over;
         if (ports.isReplaced()) return "link";
+        throw new TransportError("no_conn", `the link to ${link.peer.name} has ended`, {
+          cause: error,
+        });
       }
       // The peer's transport parameters forbid it (RFC 9000 §18.2): a new connection may still do.
       if (reason !== "migration_disabled") throw error;
+      isForbidden = link.role === "client";
     }
   }
   const abort = new AbortController();
   const deadline = Promise.withResolvers<never>();
-  const timer = clock.after(timeoutMs - (clock.now() - startedAt), () => {
+  const timer = clock.after(Math.max(0, timeoutMs - (clock.now() - startedAt)), () => {
     abort.abort();
     deadline.reject(
       new TransportError(
@@ -63,6 +70,12 @@ export async function moveLink(
   try {
     await Promise.race([handOver(link, ports, abort.signal), deadline.promise]);
     return "link";
+  } catch (error) {
+    if (!isForbidden || !(error instanceof TransportError) || error.reason === "timeout") {
+      throw error;
+    }
+    const text = `${link.peer.name} does not let the link move, and there is no other way in`;
+    throw new TransportError("peer_disable_migration", text, { cause: error });
   } finally {
     timer.cancel();
   }

@@ -124,7 +124,8 @@ export interface Node extends AsyncDisposable {
      * where the runtime's QUIC can, else by a new connection that takes over. No message is lost or
      * reordered, and no `peerDown` follows.
      *
-     * @throws TransportError `not_connected`, `timeout`, `unreachable`
+     * @throws TransportError `not_connected`, `no_conn`, `peer_disable_migration`, `timeout`,
+     *   `unreachable`
      */
     migrate(name: NodeName, options?: { timeoutMs?: number }): Promise<void>;
   };

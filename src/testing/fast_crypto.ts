@@ -1,7 +1,8 @@
-import { concat, equalBytes, utf8 } from "../base/bytes.ts";
+import { compareBytes, concat, equalBytes, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Crypto } from "../base/crypto.ts";
 import { syncHashes } from "../base/noble_crypto.ts";
+import { sealing } from "../base/sealing.ts";
 import type { Random } from "../base/random.ts";
 
 /**
@@ -22,6 +23,7 @@ export function fastCrypto(random: Random): Crypto {
   };
   return {
     ...syncHashes,
+    ...sealing,
     generateKeyPair() {
       const secretKey = random.bytes(32);
       return Promise.resolve({ secretKey, publicKey: publicKeyOf(secretKey) });
@@ -30,5 +32,15 @@ export function fastCrypto(random: Random): Crypto {
     sign: (message, keys) => Promise.resolve(signature(message, keys.publicKey)),
     verify: (given, message, publicKey) =>
       Promise.resolve(equalBytes(given, signature(message, publicKey))),
+    newAgreement() {
+      const publicKey = publicKeyOf(random.bytes(32));
+      const agree = (other: Uint8Array) =>
+        Promise.resolve(
+          sha256(
+            concat(compareBytes(publicKey, other) < 0 ? [publicKey, other] : [other, publicKey]),
+          ),
+        );
+      return Promise.resolve({ publicKey, agree });
+    },
   };
 }

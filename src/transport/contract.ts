@@ -75,7 +75,8 @@ export interface DialOptions extends ConnectionOptions {
   readonly via?: Listener;
   /**
    * The leaf certificate the server must show, DER, when its key is known. Transports that show the
-   * peer's certificate check it; Deno pins its hash; a mismatch is a `tls` failure.
+   * peer's certificate check it; Deno pins its hash; a mismatch is a `tls` failure. In mode `edge`
+   * TLS is not the peer's, and this is left out of account.
    */
   readonly expectedCertificate?: Bytes;
   readonly signal?: AbortSignal;
@@ -140,10 +141,13 @@ export interface Connection {
   /**
    * SHA-256 of the server's leaf certificate **as TLS verified it on this connection**. `undefined`
    * on an unpinned dial where the runtime shows no certificate (Deno): the client then may learn
-   * the peer's key but must not prove itself.
+   * the peer's key but must not prove itself. In mode `edge` it means nothing and is not read.
    */
   readonly channelBinding: Bytes | undefined;
-  /** `direct`: TLS ends at the peer. `edge`: it ends at somebody's proxy (WebSocket). */
+  /**
+   * `direct`: TLS ends at the peer. `edge`: it ends at somebody's proxy (WebSocket), so the link
+   * agrees on keys of its own and seals all that crosses.
+   */
   readonly mode: "direct" | "edge";
   /** Opens a pipe. @throws TransportError `closed`, `pipe_limit`. */
   openPipe(kind: "bidirectional" | "unidirectional"): Promise<Pipe>;

@@ -21,9 +21,9 @@ export interface Way {
 /** One end of a connection. */
 export class MemoryConnection implements Connection {
   readonly role: "client" | "server";
-  readonly mode = "direct";
+  readonly mode: "direct" | "edge";
   readonly remoteAddress: string;
-  readonly channelBinding: Bytes;
+  readonly channelBinding: Bytes | undefined;
   readonly closed: Promise<CloseInfo>;
   /** Packets to the peer. */
   readonly way: Way;
@@ -42,12 +42,14 @@ export class MemoryConnection implements Connection {
   constructor(
     role: "client" | "server",
     remoteAddress: string,
-    binding: Bytes,
+    mode: "direct" | "edge",
+    binding: Bytes | undefined,
     way: Way,
     options: ConnectionOptions,
   ) {
     this.role = role;
     this.remoteAddress = remoteAddress;
+    this.mode = mode;
     this.channelBinding = binding;
     this.way = way;
     this.options = options;

@@ -25,6 +25,10 @@ export const FrameType = {
   PROOF: 0x11,
   READY: 0x12,
   REFUSE: 0x13,
+  /** One of the others, sealed, where TLS ends at a proxy (identity/session.ts). */
+  SEALED: 0x14,
+  /** The number of a sealed pipe, first of all on it (link/sealed_pipe.ts). */
+  SEALED_PIPE: 0x15,
 
   // tagged streams (stream/protocol.ts), on a pipe of their own; they need no credit
   STREAM_ACCEPTED: 0x18,

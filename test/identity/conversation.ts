@@ -2,7 +2,7 @@
 import { sha512 } from "@noble/hashes/sha2.js";
 import type { Bytes } from "../../src/base/bytes.ts";
 import { concat, equalBytes } from "../../src/base/bytes.ts";
-import type { Crypto, KeyPair } from "../../src/base/crypto.ts";
+import type { Agreement, Crypto, KeyPair } from "../../src/base/crypto.ts";
 import { nobleCrypto } from "../../src/base/noble_crypto.ts";
 import { seededRandom } from "../../src/base/random.ts";
 import { certificateOf } from "../../src/identity/certificate.ts";
@@ -29,6 +29,13 @@ export async function bindingOf(publicKey: Bytes): Promise<Bytes> {
 
 export const SERVER_BINDING: Bytes = await bindingOf(keysOf.server.publicKey);
 
+/** One agreement key for each end, so that a conversation is the same each time. */
+export const agreements: Readonly<Record<Role | "mallory", Agreement>> = {
+  client: await crypto.newAgreement(),
+  server: await crypto.newAgreement(),
+  mallory: await crypto.newAgreement(),
+};
+
 /** Signatures that nobody could forge without the key, and thousands of times cheaper. */
 export interface Signer {
   sign(message: Bytes, keys: KeyPair): Promise<Bytes>;
@@ -50,6 +57,8 @@ export interface End {
   readonly isCookieOnly?: (name: NodeName) => boolean;
   readonly trust?: TrustVerdict | "conflict" | ((peer: Hello) => TrustVerdict | "conflict");
   readonly signer?: Signer;
+  /** The connection is through a proxy, and this is our part of the agreement. */
+  readonly agreement?: Agreement;
 }
 
 export type Role = "client" | "server";
@@ -82,7 +91,7 @@ export class Party {
       role,
       hello: {
         version: PROTOCOL_VERSION,
-        mode: "direct",
+        mode: end.agreement === undefined ? "direct" : "edge",
         cluster: "test",
         name: `${role}@127.0.0.1`,
         epoch: role === "client" ? 11 : 22,
@@ -93,6 +102,7 @@ export class Party {
         replaces: new Uint8Array(0),
         features: { maxMessageBytes: 1_000, maxDriftMs: 5_000 },
         successions: new Uint8Array(0),
+        agreementKey: end.agreement?.publicKey ?? new Uint8Array(0),
         ...end.hello,
       },
       channelBinding: "binding" in end ? end.binding : SERVER_BINDING,
@@ -130,6 +140,8 @@ export class Party {
       }
       case "bindingOf":
         return { type: "bindingOf", binding: await bindingOf(effect.publicKey) };
+      case "agree":
+        return { type: "agreed", secret: await this.#end.agreement?.agree(effect.publicKey) };
       case "checkTrust":
         return {
           type: "trust",

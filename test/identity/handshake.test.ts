@@ -7,6 +7,7 @@ import type { Hello, Refusal } from "../../src/identity/handshake_messages.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
 import { describe, test } from "../harness.ts";
 import {
+  agreements,
   bindingOf,
   converse,
   crypto,
@@ -80,7 +81,7 @@ describe("a handshake", () => {
     };
     const first = await run();
     assert.equal(await run(), first);
-    assert.equal(first, "12aa672843d2ec5fc84cb5c38ea5ddc6914c05ed3cbfc198b13b5a4fb5f245f8");
+    assert.equal(first, "93188351361825bd6839228425052001aaf4901cf84aafb8a994da876624ad86");
   });
 
   test("signs the label, the role, the mode and the hash of channel and both HELLOs", async () => {
@@ -268,16 +269,15 @@ describe("a handshake is refused by one name on both ends", () => {
       by: "server",
     },
     {
-      what: "the client comes through a proxy",
-      client: { hello: { mode: "edge" } },
-      reason: "edge_unsupported",
+      what: "the client comes through a proxy, and the server sees none",
+      client: { agreement: agreements.client },
+      reason: "mode_mismatch",
       by: "server",
     },
     {
-      what: "both come through a proxy",
-      client: { hello: { mode: "edge" } },
-      server: { hello: { mode: "edge" } },
-      reason: "edge_unsupported",
+      what: "the server stands behind a proxy, and the client sees none",
+      server: { agreement: agreements.server },
+      reason: "mode_mismatch",
       by: "server",
     },
     {

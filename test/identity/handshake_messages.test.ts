@@ -30,6 +30,7 @@ const hello: Hello = {
   replaces: new Uint8Array(32).fill(7),
   features: { maxMessageBytes: 16_777_216, maxDriftMs: 5_000 },
   successions: new Uint8Array(0),
+  agreementKey: new Uint8Array(0),
 };
 
 /** The fields of HELLO as they travel, to be put together wrongly. */
@@ -46,6 +47,7 @@ const fields: readonly unknown[] = [
   hello.replaces,
   [["maxDriftMs", 5_000], ["maxMessageBytes", 16_777_216]],
   hello.successions,
+  hello.agreementKey,
 ];
 const NAMES = Object.keys(hello);
 const withField = (name: string, value: unknown) =>
@@ -140,6 +142,11 @@ describe("HELLO", () => {
         "successions",
         concat(Array.from({ length: 9 * 168 / 32 + 1 }, () => keysOf.client.publicKey)),
       ],
+      ["agreementKey", null],
+      ["agreementKey", new Uint8Array(31).fill(9)],
+      // Where TLS ends at the peer there is nothing to agree on, and elsewhere there must be.
+      ["agreementKey", new Uint8Array(32).fill(9)],
+      ["mode", "edge"],
       ["features", { maxDriftMs: 5_000 }],
       ["features", [["f"]]],
       ["features", [["f", 1, 2]]],
@@ -154,6 +161,19 @@ describe("HELLO", () => {
         { name: "ProtocolError", reason: "malformed" },
         `${name}: ${String(value)}`,
       );
+    }
+  });
+
+  test("through a proxy carries an agreement key in its one spelling", () => {
+    const edge: Hello = { ...hello, mode: "edge", agreementKey: new Uint8Array(32).fill(9) };
+    assert.deepEqual(decodeHello(encodeHello(edge)), edge);
+    const prime = Uint8Array.from({ length: 32 }, (_, i) => i === 0 ? 0xed : i < 31 ? 0xff : 0x7f);
+    const topBit = new Uint8Array(32).fill(9);
+    topBit[31] = 0x89;
+    for (const agreementKey of [prime, topBit, new Uint8Array(32).fill(0xff)]) {
+      assert.throws(() => decodeHello(encodeHello({ ...edge, agreementKey })), {
+        reason: "malformed",
+      });
     }
   });
 

@@ -135,6 +135,30 @@ describe("a link handed over to a new connection", () => {
     assert.deepEqual(a.told, ["up"]);
     await close(world, a, b);
   });
+
+  test("is what is left when the peer forbids its connections to move, or no id is left", async () => {
+    const world = linkWorld(6);
+    const { a, b } = await pair(world);
+    const forbids = () => Promise.reject(new TransportError("migration_disabled", "forbidden"));
+    Object.assign(a.dialled[0] as object, { migrate: forbids });
+    await world.until(a.links.migrate(b.self.name, 5_000));
+    assert.equal(a.dialled.length, 2);
+    assert.deepEqual(a.told, ["up"]);
+    Object.assign(a.dialled[1] as object, { migrate: forbids });
+    a.links.setConnectOptions(b.self.name, { address: "mem://nobody" });
+    const reasonOf = (moving: Promise<void>) =>
+      world.until(moving.then(() => "", (error: TransportError) => error.reason));
+    assert.equal(await reasonOf(a.links.migrate(b.self.name, 5_000)), "peer_disable_migration");
+    assert.deepEqual(a.told, ["up"]);
+    // The connection that was to move ends under way.
+    const ended = () => {
+      a.dialled[1]?.close(3, "cut");
+      return Promise.reject(new TransportError("closed", "the connection has ended"));
+    };
+    Object.assign(a.dialled[1] as object, { migrate: ended });
+    assert.equal(await reasonOf(a.links.migrate(b.self.name, 5_000)), "no_conn");
+    await close(world, a, b);
+  });
 });
 
 describe("a peer that has lost a link without our knowing", () => {

@@ -1,4 +1,5 @@
-/** Somebody in between: ends TLS with a certificate of its own and passes every byte on. */
+/** Somebody in between: ends TLS with a certificate of its own and passes every byte on, or not. */
+import type { Bytes } from "../../src/base/bytes.ts";
 import type { Connection, Pipe, Transport } from "../../src/transport/contract.ts";
 import { connectionOptions } from "../conformance/world.ts";
 
@@ -11,15 +12,28 @@ export interface Relay {
   close(): Promise<void>;
 }
 
+/** What a relay does beside passing on. */
+export interface RelayOptions {
+  /** Where it listens. */
+  readonly listen?: string;
+  /** What it makes of the bytes on the pipe with this number, counted by it. */
+  readonly alter?: (chunk: Bytes, isToTarget: boolean, pipe: number) => readonly Bytes[];
+}
+
 /** Starts a relay before the node at `target`. */
-export async function startRelay(transport: Transport, target: string): Promise<Relay> {
+export async function startRelay(
+  transport: Transport,
+  target: string,
+  { listen = "quic://127.0.0.1:0", alter = (chunk) => [chunk] }: RelayOptions = {},
+): Promise<Relay> {
   const options = await connectionOptions();
   const passed = { toTarget: 0, back: 0 };
-  const join = (from: Pipe, to: Pipe, count: (bytes: number) => void) => {
+  let pipes = 0;
+  const join = (from: Pipe, to: Pipe, way: "toTarget" | "back", pipe: number) => {
     from.onEnd = () => to.end();
     from.onData = (chunk) => {
-      count(chunk.length);
-      to.write(chunk.slice());
+      passed[way] += chunk.length;
+      for (const one of alter(chunk.slice(), way === "toTarget", pipe)) to.write(one);
     };
   };
   const carry = async (from: Pipe, to: Connection, isToTarget: boolean) => {
@@ -28,8 +42,9 @@ export async function startRelay(transport: Transport, target: string): Promise<
     const [there, back] = isToTarget
       ? ["toTarget", "back"] as const
       : ["back", "toTarget"] as const;
-    join(from, other, (bytes) => (passed[there] += bytes));
-    join(other, from, (bytes) => (passed[back] += bytes));
+    const pipe = pipes++;
+    join(from, other, there, pipe);
+    join(other, from, back, pipe);
   };
   const follow = (one: Connection, other: Connection) => {
     void one.closed.then(({ code, reason }) => other.close(Math.max(1, code), reason));
@@ -56,7 +71,7 @@ export async function startRelay(transport: Transport, target: string): Promise<
       client.close(1, "the target does not answer");
     }
   };
-  const listener = await transport.listen("quic://127.0.0.1:0", {
+  const listener = await transport.listen(listen, {
     ...options,
     maxConnections: 100,
     onConnection: (client) => void serve(client),

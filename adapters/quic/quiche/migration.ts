@@ -55,9 +55,12 @@ export class Migration {
     const address = formatAddress(remote.host, remote.port);
     void closed.then(() => this.#fail("closed", `the connection to ${address} has ended`));
     const timer = clock.after(timeoutMs, () => {
-      if (this.#isProbed) {
-        this.#fail("timeout", `${address} did not answer on a new path within ${timeoutMs} ms`);
-      } else this.#fail("migration_disabled", `${address} gives no id for a further path`);
+      this.#fail("timeout", `${address} did not answer on a new path within ${timeoutMs} ms`);
+    });
+    // Whoever asked has time left to dial anew.
+    const idTimer = clock.after(timeoutMs / 2, () => {
+      if (this.#isProbed) return;
+      this.#fail("migration_disabled", `${address} gives no id for a further path`);
     });
     const probing: { timer?: Timer } = {};
     const probe = () => {
@@ -83,6 +86,7 @@ export class Migration {
     } finally {
       this.#path = undefined;
       timer.cancel();
+      idTimer.cancel();
       probing.timer?.cancel();
     }
   }
