@@ -55,6 +55,7 @@ import {
   validateContact,
   validateMapOptions,
   validateOptions,
+  validateReplicaOptions,
 } from "./validate.ts";
 
 /** A member as `members()` lists it. */
@@ -439,7 +440,12 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       },
       names: () => maps.names(),
     },
-    replicas: { create: (created) => replicas.create(created) },
+    replicas: {
+      async create(created) {
+        validateReplicaOptions(created);
+        return await replicas.create(created);
+      },
+    },
     trust: {
       mode: trust.mode,
       check: (name, publicKey) => trust.check(name, publicKey),

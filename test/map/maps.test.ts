@@ -185,11 +185,11 @@ describe("a map", () => {
 
   test("a validator that throws refuses, and the node lives", () =>
     simulated(2, async (sim) => {
-      const validate = (value: unknown) => {
+      const schema = (value: unknown) => {
         if (value === "bad") throw new Error("I cannot take this");
         return value !== "no";
       };
-      const strict = await sim.run(sim.node(0).maps.open("config", { validate }));
+      const strict = await sim.run(sim.node(0).maps.open("config", { schema }));
       const lax = await sim.run(sim.node(1).maps.open("config"));
       await assert.rejects(sim.run(strict.set("k", "bad")), /I cannot take this/);
       await assert.rejects(sim.run(strict.set("k", "no")), code("invalid_value"));
@@ -197,6 +197,23 @@ describe("a map", () => {
       await sim.run(lax.set("l", "good"));
       await sim.until(() => strict.get("l") === "good");
       assert.equal(strict.has("k"), false);
+    }));
+
+  test("takes a schema that is a function itself as a schema, and no validator that is slow", () =>
+    simulated(1, async (sim) => {
+      const issues = [{ message: "never" }];
+      const standard = { version: 1, vendor: "test", validate: () => ({ issues }) } as const;
+      const callable = Object.assign(() => true, { "~standard": standard });
+      const never = await sim.run(sim.node(0).maps.open("never", { schema: callable }));
+      await assert.rejects(sim.run(never.set("k", 1)), /never takes no such value for "k": never/);
+      const schema = (() => Promise.reject(new Error("late"))) as unknown as () => boolean;
+      const slow = await sim.run(sim.node(0).maps.open("slow", { schema }));
+      await assert.rejects(sim.run(slow.set("k", 1)), code("invalid_value"));
+      const wrong = { schema: 5 as unknown as () => boolean };
+      await assert.rejects(
+        sim.run(sim.node(0).maps.open("wrong", wrong)),
+        (error) => error instanceof ConfigError && error.path === "schema",
+      );
     }));
 
   test("refuses keys, values and options that cannot be, by name", () =>
