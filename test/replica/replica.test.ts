@@ -275,6 +275,26 @@ describe("replica", () => {
     assert.equal(shown(world, c, a), snapshotOf(a.truth));
   });
 
+  test("a life that is restored leaves the one before it over", () => {
+    const { world, nodes: [a, b] } = worldOf(2) as { world: World; nodes: [Node, Node] };
+    world.link(a, b);
+    world.put(a, "k", utf8("of the first life"));
+    world.run(100);
+    assert.equal(shown(world, b, a), snapshotOf(a.truth));
+    world.crash(a);
+    // Of the second life it hears the verdict, and that it was wrong, before any row.
+    const life = { store: STORE, publicKey: a.publicKey, epoch: 2 } as const;
+    world.feed(b, { type: "retire", ...life });
+    assert.equal(shown(world, b, a), "");
+    world.feed(b, { type: "restore", ...life });
+    assert.equal(shown(world, b, a), "");
+    world.start(a);
+    world.put(a, "l", utf8("of the second"));
+    world.link(a, b);
+    world.run(1_000);
+    assert.equal(shown(world, b, a), snapshotOf(a.truth));
+  });
+
   test("a life that is forgotten stays away, whoever still offers it, until it is restored", () => {
     const { world, nodes: [a, b, c] } = worldOf(3) as { world: World; nodes: [Node, Node, Node] };
     for (const peer of [a, b]) world.link(peer, c);
