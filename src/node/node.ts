@@ -252,6 +252,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     logger,
     meter,
     publish: (body) => void broadcast.publish(REPLICA_TOPIC, body),
+    admission: { isMember: (author) => roster.nameOf(author) !== undefined },
   });
   broadcast.subscribe(REPLICA_TOPIC, (body) => replication.receive(body));
 

@@ -72,6 +72,8 @@ export class World {
   readonly frames: Record<Kind, number> = { control: 0, data: 0, broadcast: 0 };
   events = 0;
   checks = true;
+  /** Whom the nodes know by other means than rows. */
+  isMember: (author: Bytes) => boolean = () => true;
   readonly #queue = new Heap<Scheduled>((a, b) =>
     a.at - b.at < 0 || (a.at === b.at && a.order < b.order)
   );
@@ -125,6 +127,7 @@ export class World {
       random: seededRandom(this.random.uint32()),
       sha256: this.#sha256,
       intervalMs: INTERVAL_MS,
+      admission: { isMember: (author) => this.isMember(author) },
     }, this.now);
     this.feed(node, { type: "createStore", name: STORE, validate: () => undefined });
     this.feed(node, { type: "turnEnded" });
