@@ -162,6 +162,44 @@ describe("a map", () => {
     });
   });
 
+  test("stores and relays a write from the future, hides it until then, and says so once", async () => {
+    const logs: string[] = [];
+    // The clocks of the first and the last are ahead; the one between them is right.
+    const sim = await createSimulation({
+      seed: 11,
+      nodes: 3,
+      wallOffsetMs: (index) => index === 1 ? 0 : 60_000,
+      logger: (node, level, message) => void logs.push(`${node} ${level} ${message}`),
+    });
+    try {
+      for (const node of sim.nodes.slice(1)) await sim.run(node.joined());
+      await sim.until(() => sim.node(2).membership.members().length === 3);
+      sim.partition([sim.node(0)], [sim.node(2)]);
+      const [ahead, right, relayed] = await open(sim) as [
+        Awaited<ReturnType<typeof open>>[0],
+        Awaited<ReturnType<typeof open>>[0],
+        Awaited<ReturnType<typeof open>>[0],
+      ];
+      await sim.run(right.set("k", "now"));
+      await sim.until(() => ahead.get("k") === "now" && relayed.get("k") === "now");
+      await sim.run(ahead.set("k", "then"));
+      await sim.run(ahead.set("l", "then"));
+      await sim.until(() => relayed.get("k") === "then" && relayed.get("l") === "then");
+      assert.deepEqual([right.get("k"), right.has("l")], ["now", false]);
+      const hidden = () =>
+        Object.entries(sim.node(1).metrics.snapshot())
+          .filter(([name]) => /barrel_map_hidden_total.*future/.test(name));
+      assert.equal(hidden().length, 1);
+      assert.equal(logs.filter((line) => /clock far ahead of ours/.test(line)).length, 1);
+      // It moved no clock.
+      const { wallMs } = sim.node(1).hlc.now();
+      assert.ok(wallMs < sim.node(0).hlc.now().wallMs - 50_000, String(wallMs));
+      await sim.until(() => right.get("k") === "then" && right.get("l") === "then");
+    } finally {
+      await sim.close();
+    }
+  });
+
   test("opened as a presence map on some nodes only is two maps, and both sides say so once", () =>
     simulated(3, async (sim, logs) => {
       const kept = await sim.run(sim.node(0).maps.open("config"));
