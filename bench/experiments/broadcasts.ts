@@ -135,8 +135,8 @@ export const manySenders: Experiment = {
     "Published hops are of 10,000 nodes; a tree is about log(n) deep. 12 hops are out of reach for " +
     "10,000 nodes of degree 5 that share trees without redundancy: the flattest tree has 1 + 5 + 20 " +
     "+ 80 + 320 + 1,280 + 5,120 nodes within 6 hops of its root and 3,174 at 7, so the way from a " +
-    "random node to the root and down to the farthest one takes 6.09 + 7 hops in the mean, and 5.28 " +
-    "+ 7 = 12.28 when it takes the best of four such trees. The overlay is a random graph, whose " +
+    "random node to the root and down to the farthest one takes 6.09 + 7 hops in the mean, and 5.27 " +
+    "+ 7 = 12.27 when it takes the best of four such trees. The overlay is a random graph, whose " +
     "trees of shortest ways are 8 to 9 deep. Announcements are counted one by one, though up to " +
     "1,024 share a frame; the waves that shape the trees count as well.",
   run: (settings) => {

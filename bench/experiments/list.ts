@@ -10,7 +10,7 @@ import type { Experiment } from "./experiment.ts";
 import { healing, massFailure, messageByMessage, restingOverlay } from "./failures.ts";
 import { crashDetection, restarts, stallsAndLoss } from "./liveness.ts";
 import { churn, floods, joinStorm, slowConsumer } from "./load.ts";
-import { mapModel, oneClockOff } from "./state_maps.ts";
+import { models, oneClockOff } from "./state_maps.ts";
 import { lateJoin, lookUps, stateHeals } from "./state_rows.ts";
 
 /** All experiments. */
@@ -35,5 +35,5 @@ export const experiments: readonly Experiment[] = [
   floods,
   slowConsumer,
   oneClockOff,
-  mapModel,
+  models,
 ];

@@ -16,7 +16,7 @@ async function start(name: string, contactNodes: readonly string[]): Promise<Nod
 async function openCounter(node: Node): Promise<Merged<number, number>> {
   return await node.replicas.create<number, number>({
     name: "visits",
-    validate: (value) => Number.isSafeInteger(value),
+    schema: (value) => Number.isSafeInteger(value),
     merge: (rows) => rows.reduce((sum, { value }) => sum + value, 0),
   });
 }

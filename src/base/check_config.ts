@@ -19,8 +19,8 @@ export function checkConfig(expected: v.GenericSchema, value: unknown, at = ""):
 }
 
 function describe(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === "check" || issue.type === "regex") return issue.message;
   if (issue.received === "undefined") return "is missing";
+  if (["check", "custom", "regex"].includes(issue.type)) return issue.message;
   const expected = issue.expected === null ? issue.message : `must be ${issue.expected}`;
   return `${expected}, not ${issue.received}`;
 }

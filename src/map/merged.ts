@@ -4,6 +4,7 @@ import { BarrelError, ClosedError, ConfigError, messageOf } from "../base/errors
 import { Emitter } from "../base/events.ts";
 import type { EventSource } from "../base/events.ts";
 import { logOnce } from "../base/logger.ts";
+import type { Logger } from "../base/logger.ts";
 import type { Store } from "../replica/driver.ts";
 import { sharedName } from "../replica/store_kind.ts";
 import type { Row } from "../replica/store_state.ts";
@@ -62,7 +63,7 @@ export interface Merged<V, M> extends EventSource<MergedEvent<M>> {
   own(key: string): V | undefined;
   /** The rows of a key, of all writers. */
   rows(key: string): MergedRow<V>[];
-  /** What the rows of a key come to; `undefined` without any. */
+  /** What the rows of a key come to; `undefined` without any. Throws what the merge throws. */
   get(key: string): M | undefined;
   /** The keys that have a row. */
   keys(): IterableIterator<string>;
@@ -104,7 +105,6 @@ export function createReplicas(
           `a replica's name has 1 to ${MAX_NAME_BYTES} bytes of UTF-8`,
         );
       }
-      if (typeof options.merge !== "function") throw new ConfigError("merge", "is missing");
       if (persist && ephemeral) {
         throw new ConfigError("persist", "rows that go with their node (ephemeral) cannot be kept");
       }
@@ -132,6 +132,7 @@ class MergedDriver<V, M> implements Merged<V, M> {
   readonly #merge: MergedOptions<V, M>["merge"];
   readonly #store: Store;
   readonly #emitter: Emitter<MergedEvent<M>>;
+  readonly #logger: Logger;
   /** Keys that changed and were not told yet, and whether it was us. */
   #changed = new Map<string, boolean>();
   #isClosed = false;
@@ -145,6 +146,7 @@ class MergedDriver<V, M> implements Merged<V, M> {
     const { name } = options;
     this.name = name;
     this.#merge = options.merge;
+    this.#logger = logger;
     const values = this.#values = valuesOf(name, options, MAX_VALUE_BYTES, decode);
     this.#emitter = new Emitter((error) => {
       logger.log("error", `a listener of the replica ${name} threw: ${messageOf(error)}`);
@@ -246,9 +248,24 @@ class MergedDriver<V, M> implements Merged<V, M> {
       this.#changed = new Map();
       for (const [name, isOurs] of changed) {
         if (this.#isClosed) return;
-        this.#emitter.emit({ type: "changed", key: name, value: this.get(name), isLocal: isOurs });
+        this.#tell(name, isOurs);
       }
     });
+  }
+
+  // Nobody called, so nobody catches what a merge throws; readers get it from `get`.
+  #tell(key: string, isLocal: boolean): void {
+    let value: M | undefined;
+    try {
+      value = this.get(key);
+    } catch (error) {
+      this.#logger.log("error", `the merge of the replica ${this.name} threw`, {
+        key,
+        error: messageOf(error),
+      });
+      return;
+    }
+    this.#emitter.emit({ type: "changed", key, value, isLocal });
   }
 
   close(): void {

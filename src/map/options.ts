@@ -1,3 +1,6 @@
+/** What a map is opened with, and its validator. */
+import { messageOf } from "../base/errors.ts";
+
 /**
  * A validator in the form that valibot, zod and arktype share (https://standardschema.dev). Only its
  * verdict counts: what a map holds is the value as it was written.
@@ -10,6 +13,9 @@ export interface StandardSchema<V> {
     readonly types?: { readonly input: unknown; readonly output: V } | undefined;
   };
 }
+
+/** A validator as a function: `false`, a text that says why not, or an exception refuse the value. */
+export type Validator<V> = (value: V, key: string) => boolean | string | void;
 
 /** Options of `node.maps.open` and of the node's option `maps`. */
 export interface MapOptions<V = unknown> {
@@ -28,35 +34,39 @@ export interface MapOptions<V = unknown> {
    * pass is held and passed on, so that all nodes agree, but not shown here. Must not be
    * asynchronous. Nodes may differ. @default any value
    */
-  readonly schema?: StandardSchema<V>;
-  /**
-   * The same as a function: `false`, a text that says why not, or an exception refuse the value.
-   */
-  readonly validate?: (value: V, key: string) => boolean | string | void;
+  readonly schema?: StandardSchema<V> | Validator<V>;
 }
 
 /** Says what is wrong with a value, in a few words; never throws. */
 export function validatorOf<V>(
-  { schema, validate }: Pick<MapOptions<V>, "schema" | "validate">,
+  schema: MapOptions<V>["schema"],
 ): (value: unknown, key: string) => string | undefined {
+  if (schema === undefined) return () => undefined;
   return (value, key) => {
     try {
-      const issue = schema === undefined ? undefined : issueOf(schema["~standard"].validate(value));
-      if (issue !== undefined) return issue;
-      const verdict = validate?.(value as V, key);
-      if (verdict === false) return "the validator refused it";
-      return typeof verdict === "string" ? verdict : undefined;
+      // Some libraries' schemas are functions, too.
+      return "~standard" in schema
+        ? issueOf(schema["~standard"].validate(value))
+        : refusalOf(schema(value as V, key));
     } catch (error) {
-      return `the validator threw: ${error instanceof Error ? error.message : String(error)}`;
+      return `the validator threw: ${messageOf(error)}`;
     }
   };
 }
 
+function refusalOf(verdict: unknown): string | undefined {
+  if (verdict instanceof Promise) return asynchronous(verdict);
+  if (verdict === false) return "the validator refused it";
+  return typeof verdict === "string" ? verdict : undefined;
+}
+
 function issueOf(result: unknown): string | undefined {
-  if (result instanceof Promise) {
-    result.catch(() => {});
-    return "the schema is asynchronous";
-  }
+  if (result instanceof Promise) return asynchronous(result);
   const issues = (result as { issues?: readonly { readonly message: string }[] }).issues;
   return issues === undefined ? undefined : issues[0]?.message ?? "the schema refused it";
+}
+
+function asynchronous(verdict: Promise<unknown>): string {
+  verdict.catch(() => {});
+  return "the validator is asynchronous";
 }

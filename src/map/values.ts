@@ -22,12 +22,12 @@ export interface Values<V> {
 /** Values of at most `maxBytes` for the map that is called `name`. */
 export function valuesOf<V>(
   name: string,
-  options: Pick<MapOptions<V>, "schema" | "validate">,
+  options: Pick<MapOptions<V>, "schema">,
   maxBytes: number,
   context: DecodeContext,
 ): Values<V> {
   const encoder = new MessageEncoder(maxBytes);
-  const validate = validatorOf(options);
+  const validate = validatorOf(options.schema);
   const decode = (value: Bytes) => decodeMessage(value, context) as V;
   const judge = (key: string, value: Bytes) => {
     let decoded: V;

@@ -55,6 +55,7 @@ import {
   validateContact,
   validateMapOptions,
   validateOptions,
+  validateReplicaOptions,
 } from "./validate.ts";
 
 /** A member as `members()` lists it. */
@@ -252,6 +253,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     logger,
     meter,
     publish: (body) => void broadcast.publish(REPLICA_TOPIC, body),
+    admission: { isMember: (author) => roster.nameOf(author) !== undefined },
   });
   broadcast.subscribe(REPLICA_TOPIC, (body) => replication.receive(body));
 
@@ -440,7 +442,12 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       },
       names: () => maps.names(),
     },
-    replicas: { create: (created) => replicas.create(created) },
+    replicas: {
+      async create(created) {
+        validateReplicaOptions(created);
+        return await replicas.create(created);
+      },
+    },
     trust: {
       mode: trust.mode,
       check: (name, publicKey) => trust.check(name, publicKey),

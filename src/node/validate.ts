@@ -19,17 +19,27 @@ const address = v.pipe(
   v.check((text) => isAddress(text), "must be a URL such as quic://127.0.0.1:9000"),
 );
 const addresses = v.pipe(v.array(address), v.maxLength(MAX_ADDRESSES));
-const schemaLike = v.custom<object>((value) =>
-  (typeof value === "object" || typeof value === "function") && value !== null &&
-  "~standard" in value
+const schemaLike = v.custom<object>(
+  (value) =>
+    typeof value === "function" ||
+    (typeof value === "object" && value !== null && "~standard" in value),
+  "must be a function or a schema (valibot, zod, arktype)",
 );
-const injected = v.custom<object>((value) => typeof value === "object" && value !== null);
+const injected = v.custom<object>(
+  (value) => typeof value === "object" && value !== null,
+  "must be an object",
+);
 
 const mapOptionsSchema = v.strictObject({
   persist: v.optional(v.boolean()),
   ephemeral: v.optional(v.boolean()),
   schema: v.optional(schemaLike),
-  validate: v.optional(v.function()),
+});
+
+const replicaOptionsSchema = v.strictObject({
+  ...mapOptionsSchema.entries,
+  name: v.string(),
+  merge: v.function(),
 });
 
 const schema = v.strictObject({
@@ -131,6 +141,11 @@ export function validateContact(contact: unknown): string {
 /** Checks the options of a map. @throws ConfigError */
 export function validateMapOptions(options: unknown): void {
   checkConfig(v.optional(mapOptionsSchema), options);
+}
+
+/** Checks the options of a replica. @throws ConfigError */
+export function validateReplicaOptions(options: unknown): void {
+  checkConfig(replicaOptionsSchema, options);
 }
 
 /** Checks what `links.setConnectOptions` is given. @throws ConfigError */

@@ -10,7 +10,13 @@ import { Alarm } from "../base/alarm.ts";
 import { equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
-import { BarrelError, ClosedError, messageOf, OverloadedError } from "../base/errors.ts";
+import {
+  BarrelError,
+  ClosedError,
+  ConfigError,
+  messageOf,
+  OverloadedError,
+} from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
 import type { EventSource } from "../base/events.ts";
 import type { Logger } from "../base/logger.ts";
@@ -56,7 +62,8 @@ export interface Registry extends EventSource<RegistryEvent> {
    * A process with this name: of this node, of those that are known, or found through the overlay.
    * One caller gets the same one as long as it lives.
    *
-   * @throws OverloadedError when 256 names are being searched for already
+   * @throws BarrelError `bad_name`; ConfigError; OverloadedError when 256 names are being searched
+   * for already
    */
   whereis(name: string, options?: WhereisOptions): Promise<Pid | undefined>;
   /** Every instance that is known. */
@@ -203,7 +210,7 @@ class Driver implements RegistryDriver {
 
   #checkLocal(name: string, pid: Pid): void {
     if (this.#isClosed) throw new ClosedError(`${this.#self} is closed`);
-    if (this.#options.system.isLocal(pid)) return;
+    if (pid instanceof Pid && this.#options.system.isLocal(pid)) return;
     throw new BarrelError(
       "not_local",
       `${pid} is not a process of ${this.#self}; only its own node can name it ${
@@ -319,13 +326,20 @@ class Driver implements RegistryDriver {
 
   async whereis(name: string, { retries = 1 }: WhereisOptions = {}): Promise<Pid | undefined> {
     checkName(name);
+    if (!Number.isSafeInteger(retries) || retries < 0) {
+      throw new ConfigError("retries", "must be a whole number from 0 up");
+    }
     this.#nameAuthors();
     const known = this.#table.pick(name);
     if (known !== undefined || this.#isClosed) return known;
     const route = this.#routes.get(name);
     if (route !== undefined && route.until > this.#options.clock.now()) return route.pid;
     const searching = this.#searching.get(name);
-    if (searching !== undefined) return await searching.promise;
+    if (searching !== undefined) {
+      // Who asks for more rings than the search under way gets them.
+      this.#route({ type: "search", name, retries });
+      return await searching.promise;
+    }
     if (this.#router.inFlight >= MAX_IN_FLIGHT) {
       throw new OverloadedError(`${MAX_IN_FLIGHT} names are being searched for already`);
     }

@@ -20,7 +20,7 @@ import type { OriginId } from "./head.ts";
 import { Replica } from "./replica.ts";
 import type { ReplicaEffect, ReplicaEvent } from "./replica.ts";
 import { readSaved, tableOf } from "./saved_rows.ts";
-import type { Change, Row, StoreState, Validate } from "./store_state.ts";
+import type { Admission, Change, Row, StoreState, Validate } from "./store_state.ts";
 
 /** What replication needs of the node. */
 export interface ReplicationOptions {
@@ -39,6 +39,8 @@ export interface ReplicationOptions {
    * @default 10_000
    */
   readonly intervalMs?: number;
+  /** Who may write to a store that does not say so itself. @default everybody is a member */
+  readonly admission?: Admission;
 }
 
 /** How a store is made. */
@@ -52,6 +54,8 @@ export interface StoreOptions {
    * relayed, so that all nodes agree, but not shown; our own is refused. @default accepts all
    */
   readonly validate?: Validate;
+  /** Who may write to it. @default as for all stores */
+  readonly admission?: Admission;
   /** Told of each transition of each visible row once, in order, our own included. */
   readonly onChange?: (change: Change) => void;
 }
@@ -147,12 +151,12 @@ class Driver implements Replication {
 
   constructor(options: ReplicationOptions) {
     this.#options = options;
-    const { links, clock, random, crypto, intervalMs = 10_000 } = options;
+    const { links, clock, random, crypto, intervalMs = 10_000, admission } = options;
     const { name: self, publicKey, epoch } = links.self;
     const { sha256 } = crypto;
     this.#logOnce = logOnce(options.logger, 1_000);
     this.#machine = new Replica(
-      { self, publicKey, epoch, random, sha256, intervalMs },
+      { self, publicKey, epoch, random, sha256, intervalMs, admission },
       clock.now(),
     );
     this.#alarm = new Alarm(clock, () => this.#feed({ type: "tick" }));
@@ -167,7 +171,7 @@ class Driver implements Replication {
   }
 
   createStore(options: StoreOptions): Store {
-    const { name, validate = () => undefined, onChange, disk } = options;
+    const { name, validate = () => undefined, onChange, disk, admission } = options;
     const saved = disk && readSaved(disk.entries(tableOf(name)));
     if ((saved?.unreadable ?? 0) > 0) this.#refused("bad_saved_rows", name);
     const before = this.#listeners.get(name);
@@ -175,7 +179,7 @@ class Driver implements Replication {
     // What is on the disk is told as it is read.
     if (onChange !== undefined) this.#listeners.set(name, onChange);
     try {
-      const event = { type: "createStore", name, validate } as const;
+      const event = { type: "createStore", name, validate, admission } as const;
       this.#feed(saved === undefined ? event : { ...event, saved });
     } catch (error) {
       if (before !== undefined) this.#listeners.set(name, before);

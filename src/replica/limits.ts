@@ -19,6 +19,11 @@ export const ROW_OVERHEAD_BYTES: number = 32;
 export const MAX_ROW_BYTES: number = MAX_KEY_BYTES + MAX_VALUE_BYTES + ROW_OVERHEAD_BYTES;
 /** Authors in one store. */
 export const MAX_ORIGINS: number = 16_384;
+/**
+ * Of those, the ones that no member is known to be: who makes keys up must leave room for those who
+ * are there. Nodes that learn of members in another order may differ about strangers for a while.
+ */
+export const MAX_STRANGERS: number = MAX_ORIGINS / 2;
 /** Rows put, or dots removed or kept, in one message. */
 export const MAX_OPS: number = 4096;
 /** What the rows of one batch of writes, and of one data message, count: fits a frame. */

@@ -35,7 +35,7 @@ import { savedLife, savedMove } from "./saved_rows.ts";
 import type { Saved } from "./saved_rows.ts";
 import { kindOf } from "./store_kind.ts";
 import { StoreState } from "./store_state.ts";
-import type { Change, Outcome, Validate } from "./store_state.ts";
+import type { Admission, Change, Outcome, StoreSink, Validate } from "./store_state.ts";
 import type { SyncContext } from "./sync_context.ts";
 import { Verifier } from "./verifier.ts";
 import type { VerifyJob } from "./verifier.ts";
@@ -46,6 +46,8 @@ export type ReplicaEvent =
     readonly type: "createStore";
     readonly name: string;
     readonly validate: Validate;
+    /** Who may write to it. @default that of the replica */
+    readonly admission?: Admission | undefined;
     /** What the disk has of it; such a store says with `save` what the disk should have. */
     readonly saved?: Saved;
   }
@@ -125,7 +127,11 @@ export interface ReplicaOptions {
   readonly sha256: Sha256;
   /** Mean time between comparisons with a random neighbour, in milliseconds. */
   readonly intervalMs: number;
+  /** Who may write. @default everybody is a member */
+  readonly admission?: Admission | undefined;
 }
+
+const OPEN_TO_ALL: Admission = { isMember: () => true };
 
 /** A broadcast that would fill the gap may be on its way for this long, in milliseconds. */
 const GAP_MS = 200;
@@ -232,7 +238,7 @@ export class Replica {
   #take(event: ReplicaEvent, now: number): void {
     switch (event.type) {
       case "createStore":
-        return this.#createStore(event.name, event.validate, event.saved, now);
+        return this.#createStore(event, now);
       case "put":
         return this.#storeOf(event.store).put(event.key, event.value);
       case "remove":
@@ -279,7 +285,10 @@ export class Replica {
 
   // ---- our own writes
 
-  #createStore(name: string, validate: Validate, saved: Saved | undefined, now: number): void {
+  #createStore(
+    { name, validate, saved, admission }: ReplicaEvent & { readonly type: "createStore" },
+    now: number,
+  ): void {
     if (this.#stores.has(name) && !this.#relayed.has(name)) {
       throw new ConflictError(`there is a store named ${name} already`);
     }
@@ -297,7 +306,8 @@ export class Replica {
     this.#relayed.delete(name);
     const { epoch } = this.#options;
     const publicKey = this.#publicKey;
-    const state = this.#newStore(name, { publicKey, epoch: saved?.epoch ?? epoch }, validate);
+    const author = { publicKey, epoch: saved?.epoch ?? epoch };
+    const state = this.#newStore(name, author, validate, admission);
     for (const delta of saved?.deltas ?? []) {
       if (!state.load(delta)) this.#refuse("bad_saved_rows", name);
     }
@@ -317,13 +327,16 @@ export class Replica {
     name: string,
     author: { readonly publicKey: Bytes; readonly epoch: number },
     validate: Validate,
+    admission: Admission = this.#options.admission ?? OPEN_TO_ALL,
   ): StoreState {
-    const state: StoreState = new StoreState(name, author, validate, this.#options.sha256, {
+    const sink: StoreSink = {
       changed: (change) => this.#effects.push({ type: "change", store: name, change }),
       invalidRow: (reason) => this.#refuse(`invalid_row:${reason}`, name),
       moved: (origin, head, plan) =>
         this.#save(name, savedMove(name, origin, head, plan), undefined),
-    });
+    };
+    const { sha256 } = this.#options;
+    const state = new StoreState(name, author, validate, sha256, sink, admission);
     this.#stores.set(name, state);
     if (state.kind === "live") {
       for (const life of this.#lives.values()) state.retire(life.publicKey, life.epoch);

@@ -11,7 +11,7 @@ import { Digests } from "./digests.ts";
 import { Gaps } from "./gaps.ts";
 import { originIn } from "./head.ts";
 import type { Head, OriginId } from "./head.ts";
-import { MAX_ORIGINS } from "./limits.ts";
+import { MAX_ORIGINS, MAX_STRANGERS } from "./limits.ts";
 import { OriginRows } from "./origin_rows.ts";
 import type { Delta, HeldRow, Plan, PlanRefusal, Put } from "./origin_rows.ts";
 import { OwnRows } from "./own_rows.ts";
@@ -46,6 +46,14 @@ export interface Change {
 /** Says what is wrong with a row that other nodes wrote, in a stable word; undefined when nothing is. */
 export type Validate = (key: string, value: Bytes) => string | undefined;
 
+/** Who may write to a store. */
+export interface Admission {
+  /** Whether an author is known by other means than its rows. */
+  readonly isMember: (author: Bytes) => boolean;
+  /** Places for all others. @default 8,192, half of all */
+  readonly strangers?: number;
+}
+
 /** Why a verified delta was not applied. */
 export type Refusal = PlanRefusal | "hash_mismatch" | "too_many_origins";
 
@@ -67,6 +75,8 @@ export interface StoreSink {
   moved(origin: OriginId, head: Head, plan: Pick<Plan, "gone" | "added">): void;
 }
 
+const STRANGERS_LOOKED_AT = 64;
+
 /** One store. */
 export class StoreState {
   readonly name: string;
@@ -83,6 +93,9 @@ export class StoreState {
   readonly #sink: StoreSink;
   readonly #origins = new Map<OriginId, OriginRows>();
   readonly #gaps = new Gaps();
+  readonly #admission: Admission;
+  /** Origins of nobody who was a member when we last looked. */
+  readonly #strangers = new Set<OriginId>();
   // The last life of an origin that was declared over; and, of those, the last that is forgotten.
   readonly #retired = new Map<OriginId, number>();
   readonly #forgotten = new Map<OriginId, number>();
@@ -93,6 +106,7 @@ export class StoreState {
     validate: Validate,
     sha256: Sha256,
     sink: StoreSink,
+    admission: Admission,
   ) {
     this.name = name;
     this.kind = kindOf(name);
@@ -102,6 +116,7 @@ export class StoreState {
     this.#validate = validate;
     this.#sha256 = sha256;
     this.#sink = sink;
+    this.#admission = admission;
     this.own = new OwnRows(author.publicKey, author.epoch, this.kind === "own");
     this.digests = new Digests(sha256);
   }
@@ -119,7 +134,8 @@ export class StoreState {
   /** Takes up what an earlier run left on the disk; false when the rows do not add up to the head. */
   load(delta: Delta): boolean {
     const origin = this.originOf(delta.head.author, delta.head.epoch);
-    if (origin !== this.#origin) return this.#applyOne(origin, delta).type === "applied";
+    // Whoever is on the disk had a place before.
+    if (origin !== this.#origin) return this.#applyOne(origin, delta, true).type === "applied";
     const rows = new OriginRows(this.#sha256);
     const plan = rows.plan(delta, this.#sha256);
     if (typeof plan === "string" || !equalBytes(plan.sum.digest(), delta.head.hash)) return false;
@@ -264,11 +280,12 @@ export class StoreState {
     return outcomes;
   }
 
-  #applyOne(origin: OriginId, delta: Delta): Outcome {
+  #applyOne(origin: OriginId, delta: Delta, hadPlace: boolean = false): Outcome {
     const { head } = delta;
     if (!this.isNews(origin, head)) return { type: "stale" };
     const held = this.#origins.get(origin);
-    if (held === undefined && this.#origins.size >= MAX_ORIGINS) {
+    const isMember = held !== undefined || hadPlace || this.#admission.isMember(head.author);
+    if (held === undefined && !this.#hasRoom(isMember)) {
       return { type: "refused", reason: "too_many_origins" };
     }
     const continues = held?.head?.epoch === head.epoch;
@@ -288,11 +305,27 @@ export class StoreState {
     const added = rows.commit(plan, head, (put) => this.#isValid(put));
     this.#bytes += rows.bytes - bytesBefore;
     this.#origins.set(origin, rows);
+    if (!isMember) this.#strangers.add(origin);
     this.#sink.moved(origin, head, plan);
     const isHidden = this.#isHidden(origin, head.epoch);
     this.digests.set(origin, isHidden ? undefined : head);
     this.#tell(origin, oldHead, wasHidden ? [] : before, head, isHidden ? [] : added);
     return { type: "applied" };
+  }
+
+  #hasRoom(isMember: boolean): boolean {
+    if (this.#origins.size >= MAX_ORIGINS) return false;
+    const { strangers = MAX_STRANGERS } = this.#admission;
+    if (isMember || this.#strangers.size < strangers) return true;
+    // Some have gone or become members since; looked at in turn, as refusals must stay cheap.
+    let looks = STRANGERS_LOOKED_AT;
+    for (const origin of this.#strangers) {
+      if (looks-- === 0) break;
+      this.#strangers.delete(origin);
+      const head = this.#origins.get(origin)?.head;
+      if (head !== undefined && !this.#admission.isMember(head.author)) this.#strangers.add(origin);
+    }
+    return this.#strangers.size < strangers;
   }
 
   #tell(

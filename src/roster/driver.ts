@@ -83,6 +83,8 @@ export interface RosterDriver extends EventSource<RosterChange> {
   close(): void;
 }
 
+/** Members that we never had a link with: who makes some up leaves room for those who join here. */
+const MAX_UNSEEN = 15_360;
 /** The rows under a node's old key go so long after it is known to have a new one: these are there. */
 const OLD_ROWS_MS = 30_000;
 const PROBE_HOST_MS = 400;
@@ -146,6 +148,11 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
   const store: Store = options.replication.createStore({
     name: "roster",
     validate: validateRow,
+    // Who is a member is what the rows say; a link is its own proof.
+    admission: {
+      isMember: (author) => links.peers().some(({ publicKey }) => equalBytes(publicKey, author)),
+      strangers: MAX_UNSEEN,
+    },
     onChange,
   });
   names.set(idOf(self.publicKey), self.name);

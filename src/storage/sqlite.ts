@@ -20,7 +20,7 @@ const BUSY_MS = 2_000;
 const SUFFIXES = ["-wal", "-journal", "-shm", ""];
 
 /** From each version of the schema to the next; the last is the current one. Only ever appended to. */
-const UPGRADES: readonly string[] = [
+export const UPGRADES: readonly string[] = [
   `CREATE TABLE entries (
      tbl TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (tbl, key)
    ) WITHOUT ROWID`,
@@ -35,6 +35,8 @@ export interface SqliteOptions {
   readonly now: number;
   /** The file grows to this many pages of 4 KiB. @default no bound but the disk's */
   readonly maxPages?: number;
+  /** @default {@link UPGRADES} */
+  readonly upgrades?: readonly string[];
 }
 
 /**
@@ -90,7 +92,10 @@ function judge(db: DatabaseSync, options: SqliteOptions): "foreign" | "corrupt" 
 }
 
 // Says why the file is not for us to write to.
-function prepare(db: DatabaseSync, { path, maxPages }: SqliteOptions): "foreign" | undefined {
+function prepare(
+  db: DatabaseSync,
+  { path, maxPages, upgrades = UPGRADES }: SqliteOptions,
+): "foreign" | undefined {
   db.exec(`PRAGMA busy_timeout = ${BUSY_MS}`);
   // One process a file: two that write the log of one replica would fork its history.
   db.exec("PRAGMA locking_mode = EXCLUSIVE");
@@ -100,10 +105,10 @@ function prepare(db: DatabaseSync, { path, maxPages }: SqliteOptions): "foreign"
     Object.values(db.prepare("SELECT count(*) FROM sqlite_schema").get() ?? {})[0],
   );
   if (id !== APPLICATION_ID && (id !== 0 || version !== 0 || tables > 0)) return "foreign";
-  if (version > UPGRADES.length) {
+  if (version > upgrades.length) {
     throw new ConfigError(
       "dataDir",
-      `${path} has schema ${version}, this version of the library knows ${UPGRADES.length}: ` +
+      `${path} has schema ${version}, this version of the library knows ${upgrades.length}: ` +
         "use the later version, or another folder",
     );
   }
@@ -115,8 +120,8 @@ function prepare(db: DatabaseSync, { path, maxPages }: SqliteOptions): "foreign"
   if (check !== "ok") throw new Error(`database disk image is malformed: ${check}`);
   db.exec("BEGIN EXCLUSIVE");
   try {
-    for (const upgrade of UPGRADES.slice(version)) db.exec(upgrade);
-    db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${UPGRADES.length}`);
+    for (const upgrade of upgrades.slice(version)) db.exec(upgrade);
+    db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${upgrades.length}`);
     db.exec("COMMIT");
   } catch (error) {
     db.exec("ROLLBACK");

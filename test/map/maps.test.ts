@@ -162,6 +162,44 @@ describe("a map", () => {
     });
   });
 
+  test("stores and relays a write from the future, hides it until then, and says so once", async () => {
+    const logs: string[] = [];
+    // The clocks of the first and the last are ahead; the one between them is right.
+    const sim = await createSimulation({
+      seed: 11,
+      nodes: 3,
+      wallOffsetMs: (index) => index === 1 ? 0 : 60_000,
+      logger: (node, level, message) => void logs.push(`${node} ${level} ${message}`),
+    });
+    try {
+      for (const node of sim.nodes.slice(1)) await sim.run(node.joined());
+      await sim.until(() => sim.node(2).membership.members().length === 3);
+      sim.partition([sim.node(0)], [sim.node(2)]);
+      const [ahead, right, relayed] = await open(sim) as [
+        Awaited<ReturnType<typeof open>>[0],
+        Awaited<ReturnType<typeof open>>[0],
+        Awaited<ReturnType<typeof open>>[0],
+      ];
+      await sim.run(right.set("k", "now"));
+      await sim.until(() => ahead.get("k") === "now" && relayed.get("k") === "now");
+      await sim.run(ahead.set("k", "then"));
+      await sim.run(ahead.set("l", "then"));
+      await sim.until(() => relayed.get("k") === "then" && relayed.get("l") === "then");
+      assert.deepEqual([right.get("k"), right.has("l")], ["now", false]);
+      const hidden = () =>
+        Object.entries(sim.node(1).metrics.snapshot())
+          .filter(([name]) => /barrel_map_hidden_total.*future/.test(name));
+      assert.equal(hidden().length, 1);
+      assert.equal(logs.filter((line) => /clock far ahead of ours/.test(line)).length, 1);
+      // It moved no clock.
+      const { wallMs } = sim.node(1).hlc.now();
+      assert.ok(wallMs < sim.node(0).hlc.now().wallMs - 50_000, String(wallMs));
+      await sim.until(() => right.get("k") === "then" && right.get("l") === "then");
+    } finally {
+      await sim.close();
+    }
+  });
+
   test("opened as a presence map on some nodes only is two maps, and both sides say so once", () =>
     simulated(3, async (sim, logs) => {
       const kept = await sim.run(sim.node(0).maps.open("config"));
@@ -185,11 +223,11 @@ describe("a map", () => {
 
   test("a validator that throws refuses, and the node lives", () =>
     simulated(2, async (sim) => {
-      const validate = (value: unknown) => {
+      const schema = (value: unknown) => {
         if (value === "bad") throw new Error("I cannot take this");
         return value !== "no";
       };
-      const strict = await sim.run(sim.node(0).maps.open("config", { validate }));
+      const strict = await sim.run(sim.node(0).maps.open("config", { schema }));
       const lax = await sim.run(sim.node(1).maps.open("config"));
       await assert.rejects(sim.run(strict.set("k", "bad")), /I cannot take this/);
       await assert.rejects(sim.run(strict.set("k", "no")), code("invalid_value"));
@@ -197,6 +235,23 @@ describe("a map", () => {
       await sim.run(lax.set("l", "good"));
       await sim.until(() => strict.get("l") === "good");
       assert.equal(strict.has("k"), false);
+    }));
+
+  test("takes a schema that is a function itself as a schema, and no validator that is slow", () =>
+    simulated(1, async (sim) => {
+      const issues = [{ message: "never" }];
+      const standard = { version: 1, vendor: "test", validate: () => ({ issues }) } as const;
+      const callable = Object.assign(() => true, { "~standard": standard });
+      const never = await sim.run(sim.node(0).maps.open("never", { schema: callable }));
+      await assert.rejects(sim.run(never.set("k", 1)), /never takes no such value for "k": never/);
+      const schema = (() => Promise.reject(new Error("late"))) as unknown as () => boolean;
+      const slow = await sim.run(sim.node(0).maps.open("slow", { schema }));
+      await assert.rejects(sim.run(slow.set("k", 1)), code("invalid_value"));
+      const wrong = { schema: 5 as unknown as () => boolean };
+      await assert.rejects(
+        sim.run(sim.node(0).maps.open("wrong", wrong)),
+        (error) => error instanceof ConfigError && error.path === "schema",
+      );
     }));
 
   test("refuses keys, values and options that cannot be, by name", () =>

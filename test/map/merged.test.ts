@@ -12,7 +12,7 @@ const openOn = (sim: Simulation, node: Node, persist = false): Promise<Counter> 
   sim.run(node.replicas.create<number, number>({
     name: "visits",
     persist,
-    validate: (value) => typeof value === "number",
+    schema: (value) => typeof value === "number",
     merge: (rows) => rows.reduce((sum, { value }) => sum + value, 0),
   }));
 
@@ -88,6 +88,25 @@ describe("replicas with a merge of one's own", () => {
       assert.deepEqual([...a.keys()], []);
     }));
 
+  test("a merge that throws is the reader's error; the node lives and tells the other keys", () =>
+    simulated(2, async (sim) => {
+      const merge = (_rows: unknown, key: string) => {
+        if (key === "bad") throw new RangeError("cannot merge this");
+        return 1;
+      };
+      const options = { name: "picky", merge };
+      const [a, b] = [
+        await sim.run(sim.node(0).replicas.create<number, number>(options)),
+        await sim.run(sim.node(1).replicas.create<number, number>(options)),
+      ];
+      const told: string[] = [];
+      a.on(({ key }) => told.push(key));
+      await sim.run(Promise.all([b.put("bad", 1), b.put("good", 1)]));
+      await sim.until(() => told.length > 0);
+      assert.deepEqual(told, ["good"]);
+      assert.throws(() => a.get("bad"), RangeError);
+    }));
+
   test("refuses what cannot be, by name", () =>
     simulated(1, async (sim) => {
       const node = sim.node(0);
@@ -96,6 +115,10 @@ describe("replicas with a merge of one's own", () => {
       await assert.rejects(
         sim.run(node.replicas.create({ name: "x" } as never)),
         (error) => error instanceof ConfigError && error.path === "merge",
+      );
+      await assert.rejects(
+        sim.run(node.replicas.create({ name: "x", merge: () => 0, keep: true } as never)),
+        (error) => error instanceof ConfigError && error.path === "keep",
       );
       await assert.rejects(
         sim.run(node.replicas.create({ name: "", merge: () => 0 })),

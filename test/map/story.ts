@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { randomBelow, randomFraction } from "../../src/base/random.ts";
-import { MapWorld } from "./world.ts";
+import { MapWorld, STORE } from "./world.ts";
 import type { Node } from "./world.ts";
 
 /** One thing that happens; what the numbers mean is in `play`. */
@@ -103,6 +103,9 @@ const LIES = /hash_mismatch|bad_|duplicate_key|too_many|not_what_was_asked|impos
 function converged(world: MapWorld, hasForgotten: boolean): void {
   const sorted = (map: ReadonlyMap<string, number>) => [...map].sort(([a], [b]) => a < b ? -1 : 1);
   const truth = world.truth();
+  // The fingerprints that anti-entropy goes by, audited: what they call equal is equal.
+  const roots = world.nodes.map(({ replica }) => String(replica.store(STORE)?.digests.root()));
+  assert.equal(new Set(roots).size, 1, "the fingerprints differ");
   for (const node of world.nodes) {
     for (const reason of node.refusals.keys()) assert.doesNotMatch(reason, LIES);
     assert.deepEqual(sorted(node.shown), sorted((world.nodes[0] as Node).shown), node.name);

@@ -3,7 +3,7 @@ import { CallTimeoutError, NoProcessError, RemoteError } from "../../src/actor/e
 import { defineServer } from "../../src/actor/gen_server.ts";
 import { Down } from "../../src/actor/messages.ts";
 import type { Behaviour } from "../../src/actor/process.ts";
-import { BarrelError, EncodeError, OverloadedError } from "../../src/base/errors.ts";
+import { BarrelError, ConfigError, EncodeError, OverloadedError } from "../../src/base/errors.ts";
 import { encodeRouter } from "../../src/registry/router_messages.ts";
 import { validateRow } from "../../src/registry/rows.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
@@ -224,6 +224,7 @@ describe("registry", () => {
     await assert.rejects(a.registry.register("\udc00", pid), code("bad_name"));
     await assert.rejects(b.registry.register("s", pid), code("not_local"));
     await assert.rejects(b.registry.unregister("s", pid), code("not_local"));
+    await assert.rejects(b.registry.register("s", undefined as unknown as Pid), code("not_local"));
     await assert.rejects(a.registry.register("s", pid, "x".repeat(4_096)), EncodeError);
     await assert.rejects(a.registry.register("s", pid, { f: () => {} }), EncodeError);
     a.system.exit(pid, "kill");
@@ -343,6 +344,21 @@ describe("registry, through the overlay", () => {
     assert.equal(cluster.now - start, 300 + 600 + 1_200 + 2_000);
     const alone = await cluster.add("alone@test");
     assert.equal(await cluster.run(0, alone.registry.whereis("s")), undefined);
+    cluster.close();
+  });
+
+  test("who asks for more rings than the search under way gets them, and nonsense none", async () => {
+    const cluster = await chain("a", "b", "c", "d");
+    const [a, , , d] = cluster.nodes as [TestNode, TestNode, TestNode, TestNode];
+    await cluster.run(1_000, a.registry.register("s", a.system.spawn(idle)));
+    const both = Promise.all([0, 2].map((retries) => d.registry.whereis("s", { retries })));
+    const nodes = (await cluster.run(10_000, both))?.map((pid) => pid?.node);
+    assert.deepEqual(nodes, ["a@test", "a@test"]);
+    for (const retries of [-1, 0.5, NaN, Infinity, "3" as unknown as number]) {
+      const isRefused = (error: unknown) =>
+        error instanceof ConfigError && error.path === "retries";
+      await assert.rejects(d.registry.whereis("nobody", { retries }), isRefused);
+    }
     cluster.close();
   });
 

@@ -2,11 +2,12 @@ import assert from "node:assert/strict";
 import { utf8 } from "../../src/base/bytes.ts";
 import type { Bytes } from "../../src/base/bytes.ts";
 import { BarrelError, ConflictError } from "../../src/base/errors.ts";
-import { headMessage } from "../../src/replica/head.ts";
+import { headMessage, originOf } from "../../src/replica/head.ts";
 import {
   MAX_KEY_BYTES,
   MAX_ORIGIN_BYTES,
   MAX_ROW_BYTES,
+  MAX_STRANGERS,
   MAX_VALUE_BYTES,
 } from "../../src/replica/limits.ts";
 import {
@@ -273,6 +274,26 @@ describe("replica", () => {
     assert.equal(root(world, c), before);
     world.feed(c, { type: "restore", ...verdict });
     assert.equal(shown(world, c, a), snapshotOf(a.truth));
+  });
+
+  test("a life that is restored leaves the one before it over", () => {
+    const { world, nodes: [a, b] } = worldOf(2) as { world: World; nodes: [Node, Node] };
+    world.link(a, b);
+    world.put(a, "k", utf8("of the first life"));
+    world.run(100);
+    assert.equal(shown(world, b, a), snapshotOf(a.truth));
+    world.crash(a);
+    // Of the second life it hears the verdict, and that it was wrong, before any row.
+    const life = { store: STORE, publicKey: a.publicKey, epoch: 2 } as const;
+    world.feed(b, { type: "retire", ...life });
+    assert.equal(shown(world, b, a), "");
+    world.feed(b, { type: "restore", ...life });
+    assert.equal(shown(world, b, a), "");
+    world.start(a);
+    world.put(a, "l", utf8("of the second"));
+    world.link(a, b);
+    world.run(1_000);
+    assert.equal(shown(world, b, a), snapshotOf(a.truth));
   });
 
   test("a life that is forgotten stays away, whoever still offers it, until it is restored", () => {
@@ -556,6 +577,48 @@ describe("replica, towards peers that do not answer", () => {
     }
     assert.ok((a.refusals.get("unanswered_pull") ?? 0) >= 1);
     assert.equal(shown(world, a, c), snapshotOf(c.truth));
+  });
+
+  test("who makes keys up fills the strangers' places alone, and a late joiner is complete", {
+    timeoutMs: 60_000,
+  }, () => {
+    const world = new World(1, { ...CALM });
+    world.checks = false;
+    const made = new Set<string>();
+    world.isMember = (author) => !made.has(String(author));
+    const [a, b] = [world.addNode(), world.addNode()] as const;
+    // Signed heads without a row.
+    const extra = 100;
+    for (let i = 0; i < MAX_STRANGERS + extra; i++) {
+      const publicKey = world.random.bytes(32);
+      made.add(String(publicKey));
+      const stranger = { ...a, publicKey, epoch: 1 };
+      world.feed(a, { type: "broadcast", body: signed(stranger, 1, []) });
+      if (i % 500 === 0) world.run(10);
+    }
+    world.run(10);
+    assert.equal(world.state(a).originCount, 1 + MAX_STRANGERS);
+    assert.equal(a.refusals.get("too_many_origins"), extra);
+    world.put(b, "k", utf8("of a member"));
+    world.link(a, b);
+    world.run(100);
+    assert.equal(shown(world, a, b), snapshotOf(b.truth));
+    const late = world.addNode();
+    world.link(late, a);
+    world.run(5_000);
+    assert.equal(shown(world, late, b), snapshotOf(b.truth));
+    assert.equal(world.state(late).version(a.origin).seq, world.state(a).version(a.origin).seq);
+    // A stranger that becomes a member makes room for another.
+    const [first] = made;
+    made.delete(first as string);
+    const next = { ...a, publicKey: world.random.bytes(32), epoch: 1 };
+    made.add(String(next.publicKey));
+    const offer = () => {
+      world.feed(a, { type: "broadcast", body: signed(next, 1, []) });
+      world.run(5);
+    };
+    for (let i = 0; i < MAX_STRANGERS / 64; i++) offer();
+    assert.equal(world.state(a).version(originOf(next.publicKey, sha256)).seq, 1);
   });
 
   test("rows that nobody asked for are counted and dropped", () => {

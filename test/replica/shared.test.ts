@@ -148,6 +148,8 @@ describe("shared stores", () => {
         name: store,
         validate,
         saved: readSaved(saved),
+        // Nobody is known yet when a node starts; what it had it keeps.
+        admission: { isMember: () => false, strangers: 0 },
       }, 0);
       return [types(effects), replica.store(store)?.rowsOf("k").length] as const;
     };

@@ -71,7 +71,10 @@ export class World {
   readonly sent: Record<Kind, number> = { control: 0, data: 0, broadcast: 0 };
   readonly frames: Record<Kind, number> = { control: 0, data: 0, broadcast: 0 };
   events = 0;
+  /** Whether what is told and shown is held against the model; without, worlds may be large. */
   checks = true;
+  /** Whom the nodes know by other means than rows. */
+  isMember: (author: Bytes) => boolean = () => true;
   readonly #queue = new Heap<Scheduled>((a, b) =>
     a.at - b.at < 0 || (a.at === b.at && a.order < b.order)
   );
@@ -125,6 +128,7 @@ export class World {
       random: seededRandom(this.random.uint32()),
       sha256: this.#sha256,
       intervalMs: INTERVAL_MS,
+      admission: { isMember: (author) => this.isMember(author) },
     }, this.now);
     this.feed(node, { type: "createStore", name: STORE, validate: () => undefined });
     this.feed(node, { type: "turnEnded" });
@@ -274,6 +278,7 @@ export class World {
         }
         return;
       case "change": {
+        if (!this.checks) return;
         const { type, row } = effect.change;
         const id = idOf(row);
         if (type === "put") node.told.set(id, valueOf(row));

@@ -19,7 +19,7 @@ import { utf8 } from "../../src/base/bytes.ts";
 import { ConfigError, StorageError } from "../../src/base/errors.ts";
 import type { DurableStore, Write } from "../../src/storage/contract.ts";
 import { memoryStore } from "../../src/storage/memory.ts";
-import { sqliteStore } from "../../src/storage/sqlite.ts";
+import { sqliteStore, UPGRADES } from "../../src/storage/sqlite.ts";
 import { afterEach, beforeEach, describe, test } from "../harness.ts";
 
 const NOW = Date.UTC(2026, 10, 23);
@@ -189,6 +189,31 @@ describe("a sqlite store", () => {
       (error) => error instanceof ConfigError && error.path === "dataDir",
     );
     assert.equal(await readFile(path, "utf8"), text);
+    assert.deepEqual(log, []);
+  });
+
+  test("takes a file of an earlier version up whole or not at all, with what is in it", async () => {
+    const first = await sqlite();
+    await first.commit([put("a", "k", "v")]);
+    await first.close();
+    const later = (sql: string) =>
+      sqliteStore({ path, logger, now: NOW, upgrades: [...UPGRADES, sql] });
+    const half = "CREATE TABLE half (x); INSERT INTO missing VALUES (1)";
+    await assert.rejects(later(half), (error) => error instanceof ConfigError);
+    const before = await sqlite();
+    assert.deepEqual(all(before, "a"), ["k=v"]);
+    await before.close();
+    const upgraded = await later("CREATE TABLE more (x); INSERT INTO more VALUES (7)");
+    assert.deepEqual(all(upgraded, "a"), ["k=v"]);
+    await upgraded.close();
+    await assert.rejects(sqlite(), /later version/);
+    const database = new DatabaseSync(path);
+    assert.equal(database.prepare("SELECT x FROM more").get()?.["x"], 7);
+    assert.equal(
+      database.prepare("SELECT * FROM sqlite_schema WHERE name = 'half'").get(),
+      undefined,
+    );
+    database.close();
     assert.deepEqual(log, []);
   });
 
