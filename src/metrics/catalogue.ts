@@ -42,7 +42,10 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
   barrel_accusations_total: { kind: "counter", help: "Nodes this one accused, by evidence" },
   barrel_active_view: { kind: "gauge", help: "Neighbours in the overlay" },
   barrel_broadcast_delivered_total: { kind: "counter", help: "Broadcasts that arrived here" },
-  barrel_broadcast_events_total: { kind: "counter", help: "Duplicates and losses, by kind" },
+  barrel_broadcast_events_total: {
+    kind: "counter",
+    help: "Duplicates, repairs of the trees and losses, by kind",
+  },
   barrel_broadcast_sent_total: { kind: "counter", help: "Frames of the broadcast, by kind" },
   barrel_mailbox_high_water_total: {
     kind: "counter",
