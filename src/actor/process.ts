@@ -57,7 +57,16 @@ export class ExitSignal extends Error {
 }
 
 /** What runs in a process. */
-export type ProcessKind = "process" | "server" | "supervisor" | "procedure" | "proxy";
+export type ProcessKind =
+  | "process"
+  | "server"
+  | "supervisor"
+  /** A call of an exposed procedure. */
+  | "procedure"
+  /** Passes on what a registered name gets. */
+  | "proxy"
+  /** A part of the node itself. */
+  | "service";
 
 /** What the system keeps of a process; empty collections are not made. */
 export class Process {

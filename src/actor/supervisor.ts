@@ -62,6 +62,11 @@ export interface Supervisors {
    * child's start threw
    */
   supervise(spec: SupervisorSpec): Promise<Supervisor>;
+  /**
+   * As `supervise`, for the node's own tree, which `close` leaves alone; `onOver` is told why it
+   * ended.
+   */
+  root(spec: SupervisorSpec, onOver: (reason: ExitReason) => void): Promise<Supervisor>;
   /** Stops every tree, the youngest first. */
   close(): Promise<void>;
 }
@@ -79,6 +84,9 @@ export function createSupervisors(options: SupervisorOptions): Supervisors {
       );
       roots.add(root);
       return await root.started;
+    },
+    async root(spec, onOver) {
+      return await new Driver(options, checkSpec(spec), undefined, onOver).started;
     },
     async close() {
       for (const root of [...roots].toReversed()) await root.stop("shutdown");
@@ -120,7 +128,7 @@ class Driver implements Supervisor {
   /** The process of each child that was started last. */
   readonly #pids = new Map<string, Pid>();
   readonly #alarm: Alarm;
-  readonly #onOver: () => void;
+  readonly #onOver: (reason: ExitReason) => void;
   #lastRequest = 0;
   #settle: { resolve(): void; reject(error: unknown): void } | undefined;
 
@@ -128,7 +136,7 @@ class Driver implements Supervisor {
     options: SupervisorOptions,
     spec: FullSpec,
     parent: Parent | undefined,
-    onOver: () => void = () => {},
+    onOver: (reason: ExitReason) => void = () => {},
   ) {
     const { system } = options;
     this.#options = options;
@@ -348,7 +356,7 @@ class Driver implements Supervisor {
   // The process has ended, for whatever reason.
   #over(reason: ExitReason): void {
     this.#alarm.cancel();
-    this.#onOver();
+    this.#onOver(reason);
     const error = new NoProcessError(String(this.pid), reason);
     this.#settle?.reject(error);
     this.#settle = undefined;
