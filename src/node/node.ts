@@ -332,7 +332,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     meter,
     isNeeded: (peer) => links.isInUse(peer),
   }, () => roster.members());
-  const streams = createStreams({ self, port: links.streams, clock, logger, meter });
+  const streams = createStreams({ self, port: links.streams, system, clock, logger, meter });
   resolvers.push((name) => links.peer(name)?.addresses ?? []);
   resolvers.push((name) => roster.member(name)?.addresses ?? []);
   resolvers.push((name) => membership.addressesOf(name));
