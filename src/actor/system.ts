@@ -18,7 +18,6 @@ import { Pid } from "../wire/pid.ts";
 import type { PidSender } from "../wire/pid.ts";
 import type { Ref } from "../wire/ref.ts";
 import { text } from "./errors.ts";
-import { Mailbox } from "./mailbox.ts";
 import type { MailboxSettings } from "./mailbox.ts";
 import { NodeDown } from "./messages.ts";
 import type { ExitReason } from "./messages.ts";
@@ -105,7 +104,7 @@ export class ActorSystem implements PidSender {
       clock: options.clock,
       budget: new TurnBudget(options.clock),
       highWaterMark: options.mailboxHighWater,
-      onHighWater: (mailbox) => this.#flooded(mailbox),
+      onHighWater: (mailbox) => this.#flooded(mailbox as Process),
     };
     const { port } = options;
     port.onSignal = (type, body, from) => this.#onSignal(type, body, from);
@@ -131,7 +130,7 @@ export class ActorSystem implements PidSender {
     if (this.#isClosed) throw new ClosedError(`${node} is closed`);
     if (name !== undefined) this.#checkName(name);
     const pid = new Pid(node, epoch, this.#nextId++, this);
-    const process = new Process(pid, new Mailbox(this.#mailboxes));
+    const process = new Process(pid, this.#mailboxes);
     this.#processes.set(pid.id, process);
     if (name !== undefined) {
       process.name = name;
@@ -145,15 +144,19 @@ export class ActorSystem implements PidSender {
     queueMicrotask(() => {
       if (!process.isAlive) return;
       try {
-        const end = behaviour(new ProcessSelf<Msg>(this, process));
-        Promise.resolve(end).then(
-          () => this.terminate(process, "normal"),
-          (error) => this.#failed(process, error),
-        );
+        ProcessSelf.run(this, process, behaviour);
       } catch (error) {
         this.#failed(process, error);
       }
     });
+  }
+
+  /** The function of a process has returned; what it returned, or its promise that has settled. */
+  ended(process: Process, end: unknown): void {
+    void Promise.resolve(end).then(
+      () => this.terminate(process, "normal"),
+      (error) => this.#failed(process, error),
+    );
   }
 
   #failed(process: Process, error: unknown): void {
@@ -215,18 +218,15 @@ export class ActorSystem implements PidSender {
     for (const process of [...this.#processes.values()]) this.terminate(process, "shutdown");
   }
 
-  // Looked for when it happens: mailboxes keep no way back to their process.
-  #flooded(mailbox: Mailbox): void {
+  #flooded(process: Process): void {
     this.options.meter.count("barrel_mailbox_high_water_total");
-    for (const process of this.#processes.values()) {
-      if (process.mailbox !== mailbox || process.isFlooded) continue;
-      process.isFlooded = true;
-      const { pid, name } = process;
-      const who = name === undefined ? String(pid) : `${pid} "${name}"`;
-      const fields = { pid: String(pid), name, mailboxLength: mailbox.length };
-      const message = `${who} does not keep up: ${mailbox.length} messages wait for it`;
-      this.options.logger.log("warn", message, fields);
-    }
+    if (process.isFlooded) return;
+    process.isFlooded = true;
+    const { pid, name, length } = process;
+    const who = name === undefined ? String(pid) : `${pid} "${name}"`;
+    const fields = { pid: String(pid), name, mailboxLength: length };
+    const message = `${who} does not keep up: ${length} messages wait for it`;
+    this.options.logger.log("warn", message, fields);
   }
 
   #checkName(name: string): void {
