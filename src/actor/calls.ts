@@ -113,7 +113,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     const id = reader.varint();
     const caller = new Pid(from.name, from.epoch, reader.varint(), system);
     const method = readName(reader);
-    const args = decodeMessage(reader.rest(), context);
+    const args = decodeMessage(reader.bytes, context, reader.offset);
     if (!Array.isArray(args)) throw new ProtocolError("bad_signal", "the arguments are no list");
     // A cast is a call that nobody waits for.
     if (id === 0) return deliver(target, new CastRequest(method, args, caller));
@@ -153,7 +153,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     const call = pending.get(id);
     // The caller gave up, or somebody else than the called node answers.
     if (call === undefined || call.node !== from.name) return;
-    const value = decodeMessage(reader.rest(), context);
+    const value = decodeMessage(reader.bytes, context, reader.offset);
     pending.delete(id);
     if (status === ReplyStatus.OK) call.resolve(value);
     else if (status === ReplyStatus.THREW) call.reject(new RemoteError(value));

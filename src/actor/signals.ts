@@ -19,12 +19,15 @@ export const ReplyStatus = {
 } as const;
 
 const scratch = new Uint8Array(512);
+// Its beginnings, by their length: a view costs more than the numbers in it.
+const heads: Uint8Array[] = [];
+const head = (length: number): Uint8Array => heads[length] ??= scratch.subarray(0, length);
 
 /** Packs numbers; valid until the next call. */
 export function packNumbers(...numbers: readonly number[]): Uint8Array {
   let offset = 0;
   for (const number of numbers) offset = writeVarint(scratch, offset, number);
-  return scratch.subarray(0, offset);
+  return head(offset);
 }
 
 // The names of this program's own calls and casts: few, and sent over and over.
@@ -38,7 +41,7 @@ export function packNamed(name: string, ...numbers: readonly number[]): Uint8Arr
   for (const number of numbers) offset = writeVarint(scratch, offset, number);
   offset = writeVarint(scratch, offset, bytes.length);
   scratch.set(bytes, offset);
-  return scratch.subarray(0, offset + bytes.length);
+  return head(offset + bytes.length);
 }
 
 /** Whether a name fits into a frame. */

@@ -30,6 +30,9 @@ import { ProcessSelf } from "./self.ts";
 import { isName, packNumbers, readerOf } from "./signals.ts";
 import { TurnBudget } from "./turn_budget.ts";
 
+/** Its reactions are microtasks that cost less than `queueMicrotask`, which Node and Deno wrap. */
+const SETTLED = Promise.resolve();
+
 /** What an actor system is made of. */
 export interface ActorSystemOptions {
   readonly node: NodeName;
@@ -141,7 +144,7 @@ export class ActorSystem implements PidSender {
 
   /** Lets a process begin, in a later microtask; its end is this system's business. */
   run<Msg>(process: Process, behaviour: Behaviour<Msg>): void {
-    queueMicrotask(() => {
+    void SETTLED.then(() => {
       if (!process.isAlive) return;
       try {
         ProcessSelf.run(this, process, behaviour);
@@ -381,7 +384,7 @@ export class ActorSystem implements PidSender {
     switch (type) {
       case FrameType.SEND: {
         const process = this.#processes.get(reader.varint());
-        const message = decodeMessage(reader.rest(), context);
+        const message = decodeMessage(reader.bytes, context, reader.offset);
         // As in OTP: a message to a process that has ended goes nowhere.
         if (process !== undefined) process.mailbox.push(message);
         else this.options.meter.count("barrel_messages_dropped_total", { reason: "no_process" });
@@ -394,7 +397,7 @@ export class ActorSystem implements PidSender {
       case FrameType.DOWN:
         return this.#monitors.onDown(
           reader.varint(),
-          decodeMessage(reader.rest(), context),
+          decodeMessage(reader.bytes, context, reader.offset),
           from,
         );
       case FrameType.LINK:
@@ -404,7 +407,11 @@ export class ActorSystem implements PidSender {
       case FrameType.UNLINK_ACK:
         return this.#links.onUnlinkAck(reader, from);
       case FrameType.EXIT:
-        return this.#links.onExit(reader, from, () => decodeMessage(reader.rest(), context));
+        return this.#links.onExit(
+          reader,
+          from,
+          () => decodeMessage(reader.bytes, context, reader.offset),
+        );
     }
     const handler = this.handlers.get(type);
     if (handler === undefined) {
