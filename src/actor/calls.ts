@@ -20,6 +20,7 @@ import type {
   ServerClient,
 } from "./gen_server.ts";
 import type { ExitReason } from "./messages.ts";
+import { Requests } from "./requests.ts";
 import { packNamed, packNumbers, readName, ReplyStatus } from "./signals.ts";
 import type { Process } from "./process.ts";
 import type { ActorSystem, SpawnOptions } from "./system.ts";
@@ -163,7 +164,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   const deliver = (target: Pid, message: Call | CastRequest) => {
     const process = system.find(target);
     if (process?.isServer) {
-      if (message instanceof Call) message.waitIn(process.requests ??= new Set());
+      if (message instanceof Call) message.waitIn(process.requests ??= new Requests());
       process.mailbox.push(message);
     } else if (message instanceof Call) {
       message.refuse(process === undefined ? "noproc" : "not a server");
@@ -324,7 +325,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
       const starting = {
         refuse: (reason: ExitReason) => reject(new NoProcessError(String(process.pid), reason)),
       };
-      const requests = process.requests ??= new Set();
+      const requests = process.requests ??= new Requests();
       requests.add(starting);
       system.run(process, (self) =>
         serve(definition, self, args, parent?.pid, isCall, (failure) => {
@@ -362,7 +363,8 @@ abstract class Call implements CallRequest {
   isCancelled = false;
   /** Set where somebody else serves it. */
   onCancel: (() => void) | undefined;
-  #waitingIn: Set<{ refuse(reason: ExitReason): void }> | undefined;
+  slot = -1;
+  #waitingIn: Requests | undefined;
 
   constructor(method: string, args: unknown[], from: Pid) {
     this.method = method;
@@ -371,7 +373,7 @@ abstract class Call implements CallRequest {
   }
 
   /** The process's requests, which it leaves when it is answered. */
-  waitIn(requests: Set<{ refuse(reason: ExitReason): void }>): void {
+  waitIn(requests: Requests): void {
     this.#waitingIn = requests;
     requests.add(this);
   }

@@ -6,6 +6,8 @@ import { Mailbox } from "./mailbox.ts";
 import type { MailboxSettings, ReceiveOptions } from "./mailbox.ts";
 import type { ExitReason, SystemMessage } from "./messages.ts";
 
+import type { Requests } from "./requests.ts";
+
 /** What a process does: an asynchronous function over its mailbox. When it returns, it ends. */
 export type Behaviour<Msg> = (self: Self<Msg>) => void | Promise<void>;
 
@@ -74,7 +76,7 @@ interface Held {
   monitors?: Map<number, Monitor> | undefined;
   links?: Map<string, ProcessLink> | undefined;
   nodes?: Set<NodeName> | undefined;
-  requests?: Set<{ refuse(reason: ExitReason): void }> | undefined;
+  requests?: Requests | undefined;
   timers?: Set<Timer> | undefined;
   abort?: AbortController | undefined;
 }
@@ -139,10 +141,10 @@ export class Process extends Mailbox {
   }
 
   /** Requests that it has not answered; refused when it ends. */
-  get requests(): Set<{ refuse(reason: ExitReason): void }> | undefined {
+  get requests(): Requests | undefined {
     return this.#held?.requests;
   }
-  set requests(requests: Set<{ refuse(reason: ExitReason): void }> | undefined) {
+  set requests(requests: Requests | undefined) {
     (this.#held ??= {}).requests = requests;
   }
 

@@ -9,6 +9,7 @@ import type { Calls, Parent } from "./calls.ts";
 import { NoProcessError, text } from "./errors.ts";
 import { Down, Exit } from "./messages.ts";
 import type { ExitReason } from "./messages.ts";
+import { Requests } from "./requests.ts";
 import type { Process, Self } from "./process.ts";
 import { Supervision } from "./supervision.ts";
 import type { ChildStatus, Restart, SupervisionEffect, SupervisionEvent } from "./supervision.ts";
@@ -152,7 +153,7 @@ class Driver implements Supervisor {
     this.started = new Promise((resolve, reject) => {
       this.#settle = { resolve: () => resolve(this), reject };
     });
-    (this.#process.requests ??= new Set()).add({ refuse: (reason) => this.#over(reason) });
+    (this.#process.requests ??= new Requests()).add({ refuse: (reason) => this.#over(reason) });
     system.run(this.#process, (self) => this.#run(self));
   }
 
@@ -163,7 +164,7 @@ class Driver implements Supervisor {
   async stop(reason: ExitReason = "normal"): Promise<void> {
     if (!this.#process.isAlive) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    (this.#process.requests ??= new Set()).add({ refuse: () => resolve() });
+    (this.#process.requests ??= new Requests()).add({ refuse: () => resolve() });
     this.#order({ type: "stop", reason });
     await promise;
   }

@@ -202,7 +202,7 @@ export class ActorSystem implements PidSender {
     if (name !== undefined) this.#names.delete(name);
     for (const timer of process.timers ?? []) timer.cancel();
     process.mailbox.close(() => new ExitSignal(reason));
-    for (const request of process.requests ?? []) request.refuse(reason);
+    process.requests?.refuse(reason);
     process.abort();
     for (const node of process.nodes ?? []) this.#unwatchNode(process, node);
     this.#monitors.ended(process, reason);
