@@ -300,6 +300,9 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     if (!(from instanceof Pid) || !system.isLocal(from)) {
       throw new TypeError(`a client calls from a process of ${node}, not from ${String(from)}`);
     }
+    if (typeof target !== "string" && !(target instanceof Pid)) {
+      throw new TypeError(`a client calls a pid or a name, not ${typeof target}`);
+    }
     const methods: Record<string, unknown> = Object.create(null);
     for (const method of Object.keys(definition.calls ?? {})) {
       methods[method] = (...args: unknown[]) => call(target, method, args, options);

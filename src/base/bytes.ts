@@ -22,7 +22,7 @@ export function fromUtf8(bytes: Uint8Array): string {
 }
 
 /** The text of short ASCII bytes, faster than a TextDecoder; `undefined` for all others. */
-export function shortAscii(bytes: Uint8Array): string | undefined {
+function shortAscii(bytes: Uint8Array): string | undefined {
   if (bytes.length >= 24) return undefined;
   let text = "";
   for (let i = 0; i < bytes.length; i++) {

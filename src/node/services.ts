@@ -14,7 +14,7 @@ import type { Channel, Links } from "../link/ports.ts";
 import type { FrameType } from "../wire/frame_types.ts";
 
 /** Name of the root supervisor, and what stands before those of its services. */
-export const ROOT_NAME = "barrel:root";
+const ROOT_NAME = "barrel:root";
 const PREFIX = "barrel:";
 /** A service that was made anew more often than that is left down for a while, as are all others. */
 const INTENSITY = { restarts: 10, withinMs: 10_000 };
