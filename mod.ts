@@ -59,7 +59,7 @@ export type { SpawnOptions } from "./src/actor/system.ts";
 
 export { StreamError } from "./src/stream/errors.ts";
 export type { StreamFailure } from "./src/stream/errors.ts";
-export type { OpenOptions, StreamInfo, Streams } from "./src/stream/streams.ts";
+export type { AcceptOptions, OpenOptions, StreamInfo, Streams } from "./src/stream/streams.ts";
 export type { TaggedStream } from "./src/stream/tagged_stream.ts";
 export type { Maps } from "./src/map/maps.ts";
 export type { Merged, MergedEvent, MergedOptions, MergedRow, Replicas } from "./src/map/merged.ts";

@@ -22,7 +22,7 @@ const [, , nodeAddress = "", bareAddress = "", plan = "{}"] = process.argv;
 console.log(`figures ${JSON.stringify(await measure(JSON.parse(plan) as Plan))}`);
 process.exit();
 
-async function measure({ rounds, calls, rateMs, joins }: Plan): Promise<PairFigures> {
+async function measure({ warmUp, rounds, calls, rateMs, joins }: Plan): Promise<PairFigures> {
   console.log("step join");
   const joinMs: number[] = [];
   let node: Node | undefined;
@@ -38,18 +38,17 @@ async function measure({ rounds, calls, rateMs, joins }: Plan): Promise<PairFigu
   const counter = await find(client, COUNTER_NAME);
   const call = () => server.echo(new Uint8Array(PAYLOAD_BYTES));
 
-  console.log("step echo and call, one at a time");
+  console.log("step warm up");
   const bare = await dialBare();
   const pipe = await openRaw(bare, ECHO);
   const echoes: number[][] = [];
   const answers: number[][] = [];
-  for (let round = 0; round <= rounds; round++) {
-    const echo = await echoTimes(pipe, calls);
-    const answer = await callTimes(call, calls);
-    // The first one was for the just-in-time compilers.
-    if (round === 0) continue;
-    echoes.push(echo);
-    answers.push(answer);
+  await echoTimes(pipe, warmUp);
+  await callTimes(call, warmUp);
+  console.log("step echo and call, one at a time");
+  for (let round = 0; round < rounds; round++) {
+    echoes.push(await echoTimes(pipe, calls));
+    answers.push(await callTimes(call, calls));
   }
 
   console.log(`step calls, ${IN_FLIGHT} in flight`);

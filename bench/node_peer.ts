@@ -5,7 +5,9 @@ import type { Node, ServerDefinition } from "../mod.ts";
 
 /** How much a client measures. */
 export interface Plan {
-  /** Interleaved rounds of echoes and calls, after one that only warms up. */
+  /** Echoes, and as many calls, before anything is measured: the compilers need that long. */
+  readonly warmUp: number;
+  /** Interleaved rounds of echoes and calls. */
   readonly rounds: number;
   /** Echoes, and as many calls, in a round. */
   readonly calls: number;

@@ -6,8 +6,8 @@ import type { PairFigures, Plan } from "./node_peer.ts";
 import type { Options, Pair } from "./options.ts";
 import { table, whole } from "./table.ts";
 
-const THOROUGH: Plan = { rounds: 5, calls: 2_000, rateMs: 1_000, joins: 7 };
-const QUICK: Plan = { rounds: 1, calls: 50, rateMs: 50, joins: 1 };
+const THOROUGH: Plan = { warmUp: 20_000, rounds: 5, calls: 2_000, rateMs: 1_000, joins: 7 };
+const QUICK: Plan = { warmUp: 50, rounds: 1, calls: 50, rateMs: 50, joins: 1 };
 
 /** Measures every pair, and how soon a dead node is noticed; prints the figures. */
 export async function benchNodes(

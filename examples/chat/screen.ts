@@ -14,6 +14,8 @@ export interface Screen {
   close(): void;
 }
 
+/** What stands below the time and the name where a line goes on. */
+const INDENT = " ".repeat(18);
 const NAMES = [36, 32, 33, 35, 34, 96, 92, 93, 95, 94];
 
 /** Opens the terminal; without one, lines are read and written plainly. */
@@ -79,7 +81,8 @@ export function openScreen(options: {
     note: (text) => print(paint(2, `      ${plain(text)}`)),
     said(at, nick, text, isOwn) {
       const name = paint(isOwn ? "1" : colour(nick), plain(nick).padStart(10));
-      print(`${paint(2, time(at))} ${name}  ${plain(text)}`);
+      const width = (isTerminal ? stdout.columns || 80 : Infinity) - INDENT.length;
+      print(`${paint(2, time(at))} ${name}  ${wrap(plain(text), width).join(`\n${INDENT}`)}`);
     },
     prompt(text) {
       label = text;
@@ -92,6 +95,19 @@ export function openScreen(options: {
       if (isTerminal) stdout.write("\n");
     },
   };
+}
+
+/** Lines of at most `width` characters, broken between words where there are some. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let rest = text;
+  while (rest.length > width && width > 10) {
+    const space = rest.lastIndexOf(" ", width);
+    const end = space > 0 ? space : width;
+    lines.push(rest.slice(0, end));
+    rest = rest.slice(end).trimStart();
+  }
+  return [...lines, rest];
 }
 
 /** Without what a terminal would obey: others' words only show. */

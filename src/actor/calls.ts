@@ -20,6 +20,7 @@ import type {
   ServerClient,
 } from "./gen_server.ts";
 import type { ExitReason } from "./messages.ts";
+import { Requests } from "./requests.ts";
 import { packNamed, packNumbers, readName, ReplyStatus } from "./signals.ts";
 import type { Process } from "./process.ts";
 import type { ActorSystem, SpawnOptions } from "./system.ts";
@@ -113,7 +114,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     const id = reader.varint();
     const caller = new Pid(from.name, from.epoch, reader.varint(), system);
     const method = readName(reader);
-    const args = decodeMessage(reader.rest(), context);
+    const args = decodeMessage(reader.bytes, context, reader.offset);
     if (!Array.isArray(args)) throw new ProtocolError("bad_signal", "the arguments are no list");
     // A cast is a call that nobody waits for.
     if (id === 0) return deliver(target, new CastRequest(method, args, caller));
@@ -153,7 +154,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     const call = pending.get(id);
     // The caller gave up, or somebody else than the called node answers.
     if (call === undefined || call.node !== from.name) return;
-    const value = decodeMessage(reader.rest(), context);
+    const value = decodeMessage(reader.bytes, context, reader.offset);
     pending.delete(id);
     if (status === ReplyStatus.OK) call.resolve(value);
     else if (status === ReplyStatus.THREW) call.reject(new RemoteError(value));
@@ -163,7 +164,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   const deliver = (target: Pid, message: Call | CastRequest) => {
     const process = system.find(target);
     if (process?.isServer) {
-      if (message instanceof Call) message.waitIn(process.requests ??= new Set());
+      if (message instanceof Call) message.waitIn(process.requests ??= new Requests());
       process.mailbox.push(message);
     } else if (message instanceof Call) {
       message.refuse(process === undefined ? "noproc" : "not a server");
@@ -299,6 +300,9 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     if (!(from instanceof Pid) || !system.isLocal(from)) {
       throw new TypeError(`a client calls from a process of ${node}, not from ${String(from)}`);
     }
+    if (typeof target !== "string" && !(target instanceof Pid)) {
+      throw new TypeError(`a client calls a pid or a name, not ${typeof target}`);
+    }
     const methods: Record<string, unknown> = Object.create(null);
     for (const method of Object.keys(definition.calls ?? {})) {
       methods[method] = (...args: unknown[]) => call(target, method, args, options);
@@ -324,7 +328,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
       const starting = {
         refuse: (reason: ExitReason) => reject(new NoProcessError(String(process.pid), reason)),
       };
-      const requests = process.requests ??= new Set();
+      const requests = process.requests ??= new Requests();
       requests.add(starting);
       system.run(process, (self) =>
         serve(definition, self, args, parent?.pid, isCall, (failure) => {
@@ -362,7 +366,8 @@ abstract class Call implements CallRequest {
   isCancelled = false;
   /** Set where somebody else serves it. */
   onCancel: (() => void) | undefined;
-  #waitingIn: Set<{ refuse(reason: ExitReason): void }> | undefined;
+  slot = -1;
+  #waitingIn: Requests | undefined;
 
   constructor(method: string, args: unknown[], from: Pid) {
     this.method = method;
@@ -371,7 +376,7 @@ abstract class Call implements CallRequest {
   }
 
   /** The process's requests, which it leaves when it is answered. */
-  waitIn(requests: Set<{ refuse(reason: ExitReason): void }>): void {
+  waitIn(requests: Requests): void {
     this.#waitingIn = requests;
     requests.add(this);
   }

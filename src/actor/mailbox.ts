@@ -27,24 +27,29 @@ interface Waiter {
   fail(error: Error): void;
 }
 
+/** What a mailbox that closes fails with: made when a receive meets it, which few do. */
+type Closing = { readonly why: () => Error; error: Error | undefined };
+
+/** No messages, for the many mailboxes in which none has ever waited; nothing is put in here. */
+const NO_MESSAGES = new Ring<unknown>();
+/** Who is told of the messages of the few mailboxes that are traced. */
+const tracersOf = new WeakMap<Mailbox, Set<Tracer>>();
+
 /**
  * The messages of one process, in the order of their arrival. A selective receive takes the first
  * one that matches and leaves the others where they are.
  */
 export class Mailbox implements Turn {
-  readonly #messages = new Ring<unknown>();
+  // Few fields, as a large system has a million of these at rest.
+  #messages = NO_MESSAGES;
   readonly #settings: MailboxSettings;
-  #waiter: Waiter | undefined;
-  // A receive of whatever comes, as most are: no closures for it.
-  #resolve: ((value: unknown) => void) | undefined;
+  /** The receive that waits: of whatever comes, as most are, the function that settles it. */
+  #receiver: Waiter | ((value: unknown) => void) | undefined;
   /** It wants the step of an iteration, not the message itself. */
   #isStep = false;
-  /** Makes what receives fail with, once it is closed: most processes end without one under way. */
-  #whyClosed: (() => Error) | undefined;
-  #closedError: Error | undefined;
+  #closing: Closing | undefined;
   /** Some messages wait for this process to have its turn. */
   #isInLine = false;
-  #tracers: Set<Tracer> | undefined;
 
   constructor(settings: MailboxSettings) {
     this.#settings = settings;
@@ -52,8 +57,9 @@ export class Mailbox implements Turn {
 
   /** What every receive fails with since `close`. */
   get closed(): Error {
-    if (this.#whyClosed === undefined) return new ClosedError("the process has ended");
-    return this.#closedError ??= this.#whyClosed();
+    const closing = this.#closing;
+    if (closing === undefined) return new ClosedError("the process has ended");
+    return closing.error ??= closing.why();
   }
 
   /** How many messages wait. */
@@ -67,28 +73,29 @@ export class Mailbox implements Turn {
   }
 
   get #isReceiving(): boolean {
-    return this.#resolve !== undefined || this.#waiter !== undefined;
+    return this.#receiver !== undefined;
   }
 
   /** Delivers one message; nothing happens after `close`. */
   push(message: unknown): void {
-    if (this.#whyClosed !== undefined) return;
+    if (this.#closing !== undefined) return;
     if (this.#isReceiving && !this.#isInLine) {
       if (!this.#settings.budget.spend()) this.#standInLine();
       else if (this.#offer(message)) return;
     }
+    if (this.#messages === NO_MESSAGES) this.#messages = new Ring();
     this.#messages.push(message);
     if (this.#messages.length === this.#settings.highWaterMark) this.#settings.onHighWater(this);
   }
 
   /** Ends it: a waiting receive fails with what `why` returns, and so does every later one. */
   close(why: () => Error): void {
-    this.#whyClosed = why;
-    this.#messages.clear();
-    this.#waiter?.fail(this.closed);
-    const resolve = this.#resolve;
-    this.#resolve = undefined;
-    resolve?.(Promise.reject(this.closed));
+    this.#closing = { why, error: undefined };
+    this.#messages = NO_MESSAGES;
+    const receiver = this.#receiver;
+    this.#receiver = undefined;
+    if (typeof receiver === "function") receiver(Promise.reject(this.closed));
+    else receiver?.fail(this.closed);
   }
 
   /** Removes the messages that `match` accepts. */
@@ -126,24 +133,24 @@ export class Mailbox implements Turn {
     const refusal = this.#refusal();
     if (refusal !== undefined) return Promise.reject(refusal);
     return new Promise((resolve) => {
-      this.#resolve = resolve;
+      this.#receiver = resolve;
       this.#isStep = isStep;
     });
   }
 
   // Why nobody may wait now.
   #refusal(): Error | undefined {
-    if (this.#whyClosed !== undefined) return this.closed;
+    if (this.#closing !== undefined) return this.closed;
     if (!this.#isReceiving) return undefined;
     return new ClosedError("the process waits in another receive already");
   }
 
   // Gives a message to the receive that waits; `false` when it does not want it.
   #offer(message: unknown): boolean {
-    const resolve = this.#resolve;
-    if (resolve === undefined) return this.#waiter?.offer(message) ?? false;
-    this.#resolve = undefined;
-    resolve(this.#isStep ? { done: false, value: message } : message);
+    const receiver = this.#receiver;
+    if (typeof receiver !== "function") return receiver?.offer(message) ?? false;
+    this.#receiver = undefined;
+    receiver(this.#isStep ? { done: false, value: message } : message);
     return true;
   }
 
@@ -187,13 +194,17 @@ export class Mailbox implements Turn {
    * own methods are replaced meanwhile, so that no other mailbox pays for the question.
    */
   trace(tell: Tracer): () => void {
-    if (this.#tracers === undefined) this.#beginTrace(this.#tracers = new Set());
+    const tracers = tracersOf.get(this) ?? new Set();
+    if (!tracersOf.has(this)) {
+      tracersOf.set(this, tracers);
+      this.#beginTrace(tracers);
+    }
     // Wrapped, so that one function given twice is two.
     const own: Tracer = (type, message) => tell(type, message);
-    this.#tracers.add(own);
+    tracers.add(own);
     return () => {
-      if (this.#tracers?.delete(own) !== true || this.#tracers.size > 0) return;
-      this.#tracers = undefined;
+      if (!tracers.delete(own) || tracers.size > 0) return;
+      tracersOf.delete(this);
       const { push, next, step, take } = Mailbox.prototype;
       Object.assign(this, { push, next, step, take });
     };
@@ -205,19 +216,17 @@ export class Mailbox implements Turn {
       for (const one of [...tracers]) one(type, message);
     };
     // A receive that has begun already.
-    const resolve = this.#resolve;
-    if (resolve !== undefined) {
-      this.#resolve = (value) => {
-        resolve(value);
-        if (this.#whyClosed === undefined) {
+    const receiver = this.#receiver;
+    if (typeof receiver === "function") {
+      this.#receiver = (value: unknown) => {
+        receiver(value);
+        if (this.#closing === undefined) {
           tell("taken", this.#isStep ? (value as IteratorResult<unknown>).value : value);
         }
       };
-    }
-    const waiter = this.#waiter;
-    if (waiter !== undefined) {
-      const { offer } = waiter;
-      waiter.offer = (message) => {
+    } else if (receiver !== undefined) {
+      const { offer } = receiver;
+      receiver.offer = (message) => {
         const isTaken = offer(message);
         if (isTaken) tell("taken", message);
         return isTaken;
@@ -273,13 +282,13 @@ export class Mailbox implements Turn {
       let timer: Timer | undefined;
       const done = () => {
         timer?.cancel();
-        this.#waiter = undefined;
+        this.#receiver = undefined;
       };
       const fail = (error: unknown) => {
         done();
         reject(error);
       };
-      this.#waiter = {
+      this.#receiver = {
         offer: (message) => {
           try {
             const accepted = accept(message);

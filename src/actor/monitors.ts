@@ -101,8 +101,8 @@ export class Monitors {
   /** A process ends: its monitors do, and those who watch it are told. */
   ended(process: Process, reason: ExitReason): void {
     const { monitors, watchers } = process;
-    process.monitors = undefined;
-    process.watchers = undefined;
+    if (monitors !== undefined) process.monitors = undefined;
+    if (watchers !== undefined) process.watchers = undefined;
     for (const monitor of monitors?.values() ?? []) this.#unwatch(monitor);
     for (const watcher of watchers?.values() ?? []) this.#tell(watcher, reason);
   }

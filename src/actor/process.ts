@@ -2,9 +2,11 @@ import type { Timer } from "../base/clock.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
 import type { Ref } from "../wire/ref.ts";
-import type { Mailbox } from "./mailbox.ts";
-import type { ReceiveOptions } from "./mailbox.ts";
+import { Mailbox } from "./mailbox.ts";
+import type { MailboxSettings, ReceiveOptions } from "./mailbox.ts";
 import type { ExitReason, SystemMessage } from "./messages.ts";
+
+import type { Requests } from "./requests.ts";
 
 /** What a process does: an asynchronous function over its mailbox. When it returns, it ends. */
 export type Behaviour<Msg> = (self: Self<Msg>) => void | Promise<void>;
@@ -57,48 +59,113 @@ export class ExitSignal extends Error {
 }
 
 /** What runs in a process. */
-export type ProcessKind = "process" | "server" | "supervisor" | "procedure" | "proxy";
+export type ProcessKind =
+  | "process"
+  | "server"
+  | "supervisor"
+  /** A call of an exposed procedure. */
+  | "procedure"
+  /** Passes on what a registered name gets. */
+  | "proxy"
+  /** A part of the node itself. */
+  | "service";
 
-/** What the system keeps of a process; empty collections are not made. */
-export class Process {
+/** What few processes have: made when first needed. */
+interface Held {
+  watchers?: Map<string, Watcher> | undefined;
+  monitors?: Map<number, Monitor> | undefined;
+  links?: Map<string, ProcessLink> | undefined;
+  nodes?: Set<NodeName> | undefined;
+  requests?: Requests | undefined;
+  timers?: Set<Timer> | undefined;
+  abort?: AbortController | undefined;
+}
+
+/**
+ * What the system keeps of a process, and its mailbox: one small object, as a large system has a
+ * million of them at rest.
+ */
+export class Process extends Mailbox {
   readonly pid: Pid;
-  readonly mailbox: Mailbox;
   /** Local name. */
   name: string | undefined;
+  kind: ProcessKind = "process";
   trapExit = false;
   isAlive = true;
-  kind: ProcessKind = "process";
   /** Takes calls and casts; raw processes do not. */
   isServer = false;
   /** It has been said that it does not keep up with its messages. */
   isFlooded = false;
-  /** Monitors of others on this process, by the watcher's key. */
-  watchers: Map<string, Watcher> | undefined;
-  /** Monitors of this process on others, by reference id. */
-  monitors: Map<number, Monitor> | undefined;
-  /** Linked processes, by node, epoch and number. */
-  links: Map<string, ProcessLink> | undefined;
-  nodes: Set<NodeName> | undefined;
-  /** Requests that it has not answered; refused when it ends. */
-  requests: Set<{ refuse(reason: ExitReason): void }> | undefined;
-  timers: Set<Timer> | undefined;
-  #abort: AbortController | undefined;
+  #held: Held | undefined;
 
-  constructor(pid: Pid, mailbox: Mailbox) {
+  constructor(pid: Pid, settings: MailboxSettings) {
+    super(settings);
     this.pid = pid;
-    this.mailbox = mailbox;
+  }
+
+  /** Its messages. */
+  get mailbox(): Mailbox {
+    return this;
+  }
+
+  /** Monitors of others on this process, by the watcher's key. */
+  get watchers(): Map<string, Watcher> | undefined {
+    return this.#held?.watchers;
+  }
+  set watchers(watchers: Map<string, Watcher> | undefined) {
+    (this.#held ??= {}).watchers = watchers;
+  }
+
+  /** Monitors of this process on others, by reference id. */
+  get monitors(): Map<number, Monitor> | undefined {
+    return this.#held?.monitors;
+  }
+  set monitors(monitors: Map<number, Monitor> | undefined) {
+    (this.#held ??= {}).monitors = monitors;
+  }
+
+  /** Linked processes, by node, epoch and number. */
+  get links(): Map<string, ProcessLink> | undefined {
+    return this.#held?.links;
+  }
+  set links(links: Map<string, ProcessLink> | undefined) {
+    (this.#held ??= {}).links = links;
+  }
+
+  /** Nodes that it watches. */
+  get nodes(): Set<NodeName> | undefined {
+    return this.#held?.nodes;
+  }
+  set nodes(nodes: Set<NodeName> | undefined) {
+    (this.#held ??= {}).nodes = nodes;
+  }
+
+  /** Requests that it has not answered; refused when it ends. */
+  get requests(): Requests | undefined {
+    return this.#held?.requests;
+  }
+  set requests(requests: Requests | undefined) {
+    (this.#held ??= {}).requests = requests;
+  }
+
+  /** Messages that it sends later. */
+  get timers(): Set<Timer> | undefined {
+    return this.#held?.timers;
+  }
+  set timers(timers: Set<Timer> | undefined) {
+    (this.#held ??= {}).timers = timers;
   }
 
   /** Made when first asked for. */
   get signal(): AbortSignal {
-    this.#abort ??= new AbortController();
-    if (!this.isAlive) this.#abort.abort();
-    return this.#abort.signal;
+    const abort = (this.#held ??= {}).abort ??= new AbortController();
+    if (!this.isAlive) abort.abort();
+    return abort.signal;
   }
 
   /** Aborts the signal, when somebody has asked for it. */
   abort(): void {
-    this.#abort?.abort();
+    this.#held?.abort?.abort();
   }
 }
 

@@ -68,8 +68,9 @@ export class ProcessLinks {
   /** A process ends: those who are linked with it get its exit signal. */
   ended(process: Process, reason: ExitReason): void {
     const { links, pid } = process;
+    if (links === undefined) return;
     process.links = undefined;
-    for (const { pid: other, unlinking } of links?.values() ?? []) {
+    for (const { pid: other, unlinking } of links.values()) {
       if (other.node === this.#node) {
         const target = this.#system.find(other);
         if (target?.links?.delete(keyOf(pid))) this.deliver(target, pid, reason, true);

@@ -96,7 +96,7 @@ export function createRpc(system: ActorSystem): Rpc {
     read: (reader: ByteReader, args: () => unknown) => Request,
   ): Parameters<typeof system.handlers.set>[1] =>
   (reader, from, context) => {
-    const request = read(reader, () => decodeMessage(reader.rest(), context));
+    const request = read(reader, () => decodeMessage(reader.bytes, context, reader.offset));
     server.handle(request, from.name, (reply) => sendReply(from.name, from.epoch, reply));
   };
   system.handlers.set(
@@ -122,13 +122,18 @@ export function createRpc(system: ActorSystem): Rpc {
     const id = reader.varint();
     const status = reader.varint() as Answer;
     if (pending.get(id)?.node !== from.name) return;
-    onReply({ type: "answer", id, status, value: decodeMessage(reader.rest(), context) });
+    onReply({
+      type: "answer",
+      id,
+      status,
+      value: decodeMessage(reader.bytes, context, reader.offset),
+    });
   });
   system.handlers.set(FrameType.RPC_ITEM, (reader, from, context) => {
     const id = reader.varint();
     // The caller gave up, or somebody else than the called node answers.
     if (pending.get(id)?.node !== from.name) return;
-    onReply({ type: "item", id, value: decodeMessage(reader.rest(), context) });
+    onReply({ type: "item", id, value: decodeMessage(reader.bytes, context, reader.offset) });
   });
   system.disconnectListeners.add(({ node: peer, reason, epoch }) => {
     // Calls of procedures are for whichever life is there.

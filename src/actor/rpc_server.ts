@@ -7,6 +7,7 @@ import { ConfigError, ConflictError, ProtocolError } from "../base/errors.ts";
 import type { Meter } from "../metrics/meter.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { ExitReason } from "./messages.ts";
+import { Requests } from "./requests.ts";
 import type { Process, Self } from "./process.ts";
 import { Answer, MAX_CREDIT } from "./rpc_messages.ts";
 import type { Reply, Request } from "./rpc_messages.ts";
@@ -148,7 +149,7 @@ export class RpcServer {
       const isExpected = isAnswered || reason === "shutdown" || reason === "noconnection";
       if (!isExpected) void send({ type: "answer", id, status: Answer.ENDED, value: reason });
     };
-    (process.requests ??= new Set()).add({ refuse: over });
+    (process.requests ??= new Requests()).add({ refuse: over });
     this.#system.run(process, async (self) => {
       const context: RpcContext = { peer, signal: self.signal };
       try {

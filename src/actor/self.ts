@@ -2,40 +2,40 @@ import type { Timer } from "../base/clock.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
 import type { Ref } from "../wire/ref.ts";
-import type { Mailbox, ReceiveOptions } from "./mailbox.ts";
+import type { ReceiveOptions } from "./mailbox.ts";
 import type { ExitReason, SystemMessage } from "./messages.ts";
 import { ExitSignal } from "./process.ts";
 import type { Behaviour, Process, Self } from "./process.ts";
 import type { ActorSystem } from "./system.ts";
 
-/** The iteration over a mailbox: one small object, as each process that rests holds one. */
-class Messages<Msg> implements AsyncIterableIterator<Msg | SystemMessage> {
-  readonly #mailbox: Mailbox;
-
-  constructor(mailbox: Mailbox) {
-    this.#mailbox = mailbox;
-  }
-
-  next(): Promise<IteratorResult<Msg | SystemMessage>> {
-    return this.#mailbox.step() as Promise<IteratorResult<Msg | SystemMessage>>;
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-}
-
 /**
  * A process as it sees itself. Code that goes on after its process has ended holds on to nothing:
  * whatever it asks for throws.
  */
-export class ProcessSelf<Msg> implements Self<Msg> {
+export class ProcessSelf<Msg> implements Self<Msg>, AsyncIterableIterator<Msg | SystemMessage> {
   readonly #system: ActorSystem;
   readonly #process: Process;
+  #end: Promise<void> | undefined;
 
   constructor(system: ActorSystem, process: Process) {
     this.#system = system;
     this.#process = process;
+  }
+
+  /** Runs `behaviour`; its end is the system's business. What it throws at once is thrown. */
+  static run<M>(system: ActorSystem, process: Process, behaviour: Behaviour<M>): void {
+    const self = new ProcessSelf<M>(system, process);
+    const end = behaviour(self);
+    if (!(end instanceof Promise)) return system.ended(process, end);
+    self.#end = end;
+    // Bound, as that takes less than closures, and each process at rest holds it.
+    const over = ended.bind(self);
+    end.then(over, over);
+  }
+
+  /** Its function's promise has settled. */
+  static over(self: ProcessSelf<unknown>): void {
+    self.#system.ended(self.#process, self.#end);
   }
 
   get pid(): Pid<Msg> {
@@ -59,7 +59,17 @@ export class ProcessSelf<Msg> implements Self<Msg> {
   }
 
   get mailbox(): AsyncIterable<Msg | SystemMessage> {
-    return new Messages<Msg>(this.#process.mailbox);
+    // Its own iteration: each process that rests holds one.
+    return this;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** See `mailbox`. */
+  next(): Promise<IteratorResult<Msg | SystemMessage>> {
+    return this.#process.mailbox.step() as Promise<IteratorResult<Msg | SystemMessage>>;
   }
 
   // oxlint-disable-next-line typescript/no-explicit-any -- two overloads behind one function
@@ -69,7 +79,7 @@ export class ProcessSelf<Msg> implements Self<Msg> {
   }
 
   monitor(target: Pid | string): Ref {
-    return this.#system.monitor(this.#alive(), target);
+    return this.#system.monitor(alive(this.#process), target);
   }
 
   demonitor(ref: Ref, options?: { flush?: boolean }): void {
@@ -77,11 +87,11 @@ export class ProcessSelf<Msg> implements Self<Msg> {
   }
 
   monitorNode(node: NodeName): void {
-    this.#system.monitorNode(this.#alive(), node);
+    this.#system.monitorNode(alive(this.#process), node);
   }
 
   link(other: Pid): void {
-    this.#system.link(this.#alive(), other);
+    this.#system.link(alive(this.#process), other);
   }
 
   unlink(other: Pid): void {
@@ -89,7 +99,7 @@ export class ProcessSelf<Msg> implements Self<Msg> {
   }
 
   spawnLink<M>(behaviour: Behaviour<M>): Pid<M> {
-    const process = this.#alive();
+    const process = alive(this.#process);
     const child = this.#system.create();
     this.#system.link(process, child.pid);
     this.#system.run(child, behaviour);
@@ -97,7 +107,7 @@ export class ProcessSelf<Msg> implements Self<Msg> {
   }
 
   spawnMonitor<M>(behaviour: Behaviour<M>): { pid: Pid<M>; ref: Ref } {
-    const process = this.#alive();
+    const process = alive(this.#process);
     const child = this.#system.create();
     const ref = this.#system.monitor(process, child.pid);
     this.#system.run(child, behaviour);
@@ -105,15 +115,20 @@ export class ProcessSelf<Msg> implements Self<Msg> {
   }
 
   sendAfter<M>(ms: number, target: Pid<M>, message: M): Timer {
-    return this.#system.sendAfter(this.#alive(), ms, target, message);
+    return this.#system.sendAfter(alive(this.#process), ms, target, message);
   }
 
   exit(reason: ExitReason): never {
     throw new ExitSignal(reason);
   }
+}
 
-  #alive(): Process {
-    if (!this.#process.isAlive) throw this.#process.mailbox.closed;
-    return this.#process;
-  }
+function ended(this: ProcessSelf<unknown>): void {
+  ProcessSelf.over(this);
+}
+
+// Not a private method: those would cost each process a word.
+function alive(process: Process): Process {
+  if (!process.isAlive) throw process.mailbox.closed;
+  return process;
 }

@@ -9,6 +9,7 @@ import type { Calls, Parent } from "./calls.ts";
 import { NoProcessError, text } from "./errors.ts";
 import { Down, Exit } from "./messages.ts";
 import type { ExitReason } from "./messages.ts";
+import { Requests } from "./requests.ts";
 import type { Process, Self } from "./process.ts";
 import { Supervision } from "./supervision.ts";
 import type { ChildStatus, Restart, SupervisionEffect, SupervisionEvent } from "./supervision.ts";
@@ -62,6 +63,11 @@ export interface Supervisors {
    * child's start threw
    */
   supervise(spec: SupervisorSpec): Promise<Supervisor>;
+  /**
+   * As `supervise`, for the node's own tree, which `close` leaves alone; `onOver` is told why it
+   * ended.
+   */
+  root(spec: SupervisorSpec, onOver: (reason: ExitReason) => void): Promise<Supervisor>;
   /** Stops every tree, the youngest first. */
   close(): Promise<void>;
 }
@@ -79,6 +85,9 @@ export function createSupervisors(options: SupervisorOptions): Supervisors {
       );
       roots.add(root);
       return await root.started;
+    },
+    async root(spec, onOver) {
+      return await new Driver(options, checkSpec(spec), undefined, onOver).started;
     },
     async close() {
       for (const root of [...roots].toReversed()) await root.stop("shutdown");
@@ -120,7 +129,7 @@ class Driver implements Supervisor {
   /** The process of each child that was started last. */
   readonly #pids = new Map<string, Pid>();
   readonly #alarm: Alarm;
-  readonly #onOver: () => void;
+  readonly #onOver: (reason: ExitReason) => void;
   #lastRequest = 0;
   #settle: { resolve(): void; reject(error: unknown): void } | undefined;
 
@@ -128,7 +137,7 @@ class Driver implements Supervisor {
     options: SupervisorOptions,
     spec: FullSpec,
     parent: Parent | undefined,
-    onOver: () => void = () => {},
+    onOver: (reason: ExitReason) => void = () => {},
   ) {
     const { system } = options;
     this.#options = options;
@@ -144,7 +153,7 @@ class Driver implements Supervisor {
     this.started = new Promise((resolve, reject) => {
       this.#settle = { resolve: () => resolve(this), reject };
     });
-    (this.#process.requests ??= new Set()).add({ refuse: (reason) => this.#over(reason) });
+    (this.#process.requests ??= new Requests()).add({ refuse: (reason) => this.#over(reason) });
     system.run(this.#process, (self) => this.#run(self));
   }
 
@@ -155,7 +164,7 @@ class Driver implements Supervisor {
   async stop(reason: ExitReason = "normal"): Promise<void> {
     if (!this.#process.isAlive) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    (this.#process.requests ??= new Set()).add({ refuse: () => resolve() });
+    (this.#process.requests ??= new Requests()).add({ refuse: () => resolve() });
     this.#order({ type: "stop", reason });
     await promise;
   }
@@ -348,7 +357,7 @@ class Driver implements Supervisor {
   // The process has ended, for whatever reason.
   #over(reason: ExitReason): void {
     this.#alarm.cancel();
-    this.#onOver();
+    this.#onOver(reason);
     const error = new NoProcessError(String(this.pid), reason);
     this.#settle?.reject(error);
     this.#settle = undefined;

@@ -18,7 +18,6 @@ import { Pid } from "../wire/pid.ts";
 import type { PidSender } from "../wire/pid.ts";
 import type { Ref } from "../wire/ref.ts";
 import { text } from "./errors.ts";
-import { Mailbox } from "./mailbox.ts";
 import type { MailboxSettings } from "./mailbox.ts";
 import { NodeDown } from "./messages.ts";
 import type { ExitReason } from "./messages.ts";
@@ -30,6 +29,9 @@ import { ProcessLinks } from "./process_links.ts";
 import { ProcessSelf } from "./self.ts";
 import { isName, packNumbers, readerOf } from "./signals.ts";
 import { TurnBudget } from "./turn_budget.ts";
+
+/** Its reactions are microtasks that cost less than `queueMicrotask`, which Node and Deno wrap. */
+const SETTLED = Promise.resolve();
 
 /** What an actor system is made of. */
 export interface ActorSystemOptions {
@@ -105,7 +107,7 @@ export class ActorSystem implements PidSender {
       clock: options.clock,
       budget: new TurnBudget(options.clock),
       highWaterMark: options.mailboxHighWater,
-      onHighWater: (mailbox) => this.#flooded(mailbox),
+      onHighWater: (mailbox) => this.#flooded(mailbox as Process),
     };
     const { port } = options;
     port.onSignal = (type, body, from) => this.#onSignal(type, body, from);
@@ -131,7 +133,7 @@ export class ActorSystem implements PidSender {
     if (this.#isClosed) throw new ClosedError(`${node} is closed`);
     if (name !== undefined) this.#checkName(name);
     const pid = new Pid(node, epoch, this.#nextId++, this);
-    const process = new Process(pid, new Mailbox(this.#mailboxes));
+    const process = new Process(pid, this.#mailboxes);
     this.#processes.set(pid.id, process);
     if (name !== undefined) {
       process.name = name;
@@ -142,18 +144,22 @@ export class ActorSystem implements PidSender {
 
   /** Lets a process begin, in a later microtask; its end is this system's business. */
   run<Msg>(process: Process, behaviour: Behaviour<Msg>): void {
-    queueMicrotask(() => {
+    void SETTLED.then(() => {
       if (!process.isAlive) return;
       try {
-        const end = behaviour(new ProcessSelf<Msg>(this, process));
-        Promise.resolve(end).then(
-          () => this.terminate(process, "normal"),
-          (error) => this.#failed(process, error),
-        );
+        ProcessSelf.run(this, process, behaviour);
       } catch (error) {
         this.#failed(process, error);
       }
     });
+  }
+
+  /** The function of a process has returned; what it returned, or its promise that has settled. */
+  ended(process: Process, end: unknown): void {
+    void Promise.resolve(end).then(
+      () => this.terminate(process, "normal"),
+      (error) => this.#failed(process, error),
+    );
   }
 
   #failed(process: Process, error: unknown): void {
@@ -196,7 +202,7 @@ export class ActorSystem implements PidSender {
     if (name !== undefined) this.#names.delete(name);
     for (const timer of process.timers ?? []) timer.cancel();
     process.mailbox.close(() => new ExitSignal(reason));
-    for (const request of process.requests ?? []) request.refuse(reason);
+    process.requests?.refuse(reason);
     process.abort();
     for (const node of process.nodes ?? []) this.#unwatchNode(process, node);
     this.#monitors.ended(process, reason);
@@ -215,18 +221,15 @@ export class ActorSystem implements PidSender {
     for (const process of [...this.#processes.values()]) this.terminate(process, "shutdown");
   }
 
-  // Looked for when it happens: mailboxes keep no way back to their process.
-  #flooded(mailbox: Mailbox): void {
+  #flooded(process: Process): void {
     this.options.meter.count("barrel_mailbox_high_water_total");
-    for (const process of this.#processes.values()) {
-      if (process.mailbox !== mailbox || process.isFlooded) continue;
-      process.isFlooded = true;
-      const { pid, name } = process;
-      const who = name === undefined ? String(pid) : `${pid} "${name}"`;
-      const fields = { pid: String(pid), name, mailboxLength: mailbox.length };
-      const message = `${who} does not keep up: ${mailbox.length} messages wait for it`;
-      this.options.logger.log("warn", message, fields);
-    }
+    if (process.isFlooded) return;
+    process.isFlooded = true;
+    const { pid, name, length } = process;
+    const who = name === undefined ? String(pid) : `${pid} "${name}"`;
+    const fields = { pid: String(pid), name, mailboxLength: length };
+    const message = `${who} does not keep up: ${length} messages wait for it`;
+    this.options.logger.log("warn", message, fields);
   }
 
   #checkName(name: string): void {
@@ -381,7 +384,7 @@ export class ActorSystem implements PidSender {
     switch (type) {
       case FrameType.SEND: {
         const process = this.#processes.get(reader.varint());
-        const message = decodeMessage(reader.rest(), context);
+        const message = decodeMessage(reader.bytes, context, reader.offset);
         // As in OTP: a message to a process that has ended goes nowhere.
         if (process !== undefined) process.mailbox.push(message);
         else this.options.meter.count("barrel_messages_dropped_total", { reason: "no_process" });
@@ -394,7 +397,7 @@ export class ActorSystem implements PidSender {
       case FrameType.DOWN:
         return this.#monitors.onDown(
           reader.varint(),
-          decodeMessage(reader.rest(), context),
+          decodeMessage(reader.bytes, context, reader.offset),
           from,
         );
       case FrameType.LINK:
@@ -404,7 +407,11 @@ export class ActorSystem implements PidSender {
       case FrameType.UNLINK_ACK:
         return this.#links.onUnlinkAck(reader, from);
       case FrameType.EXIT:
-        return this.#links.onExit(reader, from, () => decodeMessage(reader.rest(), context));
+        return this.#links.onExit(
+          reader,
+          from,
+          () => decodeMessage(reader.bytes, context, reader.offset),
+        );
     }
     const handler = this.handlers.get(type);
     if (handler === undefined) {

@@ -18,7 +18,19 @@ export function utf8(text: string): Bytes {
  * @throws TypeError when the bytes are not valid UTF-8.
  */
 export function fromUtf8(bytes: Uint8Array): string {
-  return strictDecoder.decode(bytes);
+  return shortAscii(bytes) ?? strictDecoder.decode(bytes);
+}
+
+/** The text of short ASCII bytes, faster than a TextDecoder; `undefined` for all others. */
+function shortAscii(bytes: Uint8Array): string | undefined {
+  if (bytes.length >= 24) return undefined;
+  let text = "";
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i] as number;
+    if (byte >= 0x80) return undefined;
+    text += String.fromCharCode(byte);
+  }
+  return text;
 }
 
 /** One array holding all `parts` in order. */

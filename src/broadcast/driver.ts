@@ -25,6 +25,8 @@ export interface BroadcastOptions {
   readonly logger: Logger;
   readonly meter: Meter;
   readonly sha256: (data: Uint8Array) => Uint8Array;
+  /** How often broadcast has begun anew in this life of the node. @default 0 */
+  readonly restarts?: number;
 }
 
 /** Messages to all members. */
@@ -58,7 +60,10 @@ const MAX_BROADCAST_BYTES: number = 1024 * 1024;
 export function createBroadcast(options: BroadcastOptions): Broadcast {
   const { links, clock, logger, meter, random } = options;
   const { publicKey, epoch } = links.self;
-  const machine = new Plumtree(originOf(publicKey, epoch, options.sha256), random);
+  const machine = new Plumtree(
+    originOf(publicKey, epoch, options.sha256, options.restarts),
+    random,
+  );
   const gossip = links.channel(FrameType.PLUMTREE_GOSSIP);
   const control = links.channel(FrameType.PLUMTREE_CONTROL);
   const subscribers = new Map<string, Set<(payload: Bytes) => void>>();

@@ -77,16 +77,21 @@ const IHAVE = 1, GRAFT = 2, PRUNE = 3, SHAPE = 5, RESHAPE = 6;
 /** Bytes of an origin. */
 const ORIGIN_BYTES = 6;
 
-/** The number of one life of a node: the first 48 bits of `hash`, over its public key and epoch. */
+/**
+ * The number of one life of a node: the first 48 bits of `hash`, over its public key and epoch, and
+ * over `restarts` where its broadcast began anew within that life, counting from 1 again.
+ */
 export function originOf(
   publicKey: Uint8Array,
   epoch: number,
   hash: (data: Uint8Array) => Uint8Array,
+  restarts = 0,
 ): number {
   const out = new ByteWriter(64);
   out.raw(utf8("barrel/1 origin"));
   out.raw(publicKey);
   out.varint(epoch);
+  if (restarts > 0) out.varint(restarts);
   return readOrigin(hash(out.finish()), 0);
 }
 

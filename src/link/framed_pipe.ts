@@ -24,6 +24,8 @@ const PACK_AHEAD = 128 * 1024;
 const QUIET_ROUNDS = 6;
 /** Bytes that leave without waiting for more. */
 const ENOUGH_BYTES = 16 * 1024;
+/** Its reactions are microtasks that cost less than `queueMicrotask`, which Node and Deno wrap. */
+const SETTLED = Promise.resolve();
 /** Frames that need no credit. */
 const FIRST_FREE_TYPE = FrameType.STREAM_ACCEPTED;
 const LAST_FREE_TYPE = FrameType.STREAM_STOP;
@@ -54,6 +56,13 @@ export interface FramedPipeOptions {
   readonly autoConsume: boolean;
   /** Bytes of frames that each end may send before the other has granted more. @default 1 MiB */
   readonly window?: number;
+  /** Shared with the pipes by which answers leave. */
+  readonly pace?: Pace;
+}
+
+/** What pipes that belong together have received since one of them was written to: whole frames. */
+export interface Pace {
+  received: number;
 }
 
 /** A small frame that waits. */
@@ -82,6 +91,7 @@ export class FramedPipe {
   handler: FramedPipeHandler;
 
   #autoConsume = false;
+  #pace: Pace = { received: 0 };
   readonly #reader = new FrameReader(MAX_BODY_BYTES + 1);
   readonly #writer = new FrameWriter();
   #reassembly = new Reassembly(0);
@@ -109,6 +119,9 @@ export class FramedPipe {
   #nextTransferId = 1;
   #blocked = false;
   #flushing = false;
+  // What had been written when it was looked at last, and how often it is looked at again.
+  #written = 0;
+  #rounds = 0;
   #ending = false;
   #endSent = false;
   #endReceived = false;
@@ -169,8 +182,10 @@ export class FramedPipe {
   }
 
   /** Changes the settings, between frames: the first frame tells what a pipe is for. */
-  configure({ autoConsume, maxMessageBytes, window = CREDIT_WINDOW }: FramedPipeOptions): void {
+  configure(options: FramedPipeOptions): void {
+    const { autoConsume, maxMessageBytes, window = CREDIT_WINDOW, pace } = options;
     this.#autoConsume = autoConsume;
+    if (pace !== undefined) this.#pace = pace;
     this.#reassembly = new Reassembly(maxMessageBytes);
     this.#credit += window - this.#window;
     this.#granted += window - this.#window;
@@ -291,21 +306,24 @@ export class FramedPipe {
   #scheduleFlush(): void {
     if (this.#flushing || this.#blocked) return;
     this.#flushing = true;
-    this.#flushWhenQuiet(this.#writer.bytes, QUIET_ROUNDS);
+    this.#written = this.#writer.bytes;
+    // One message has come: nobody else has been woken, and its answer leaves at once.
+    this.#rounds = this.#pace.received === 1 ? 0 : QUIET_ROUNDS;
+    void SETTLED.then(this.#flushWhenQuiet);
   }
 
   // Processes that one packet has woken answer a few microtasks apart: all that leaves in one write.
-  #flushWhenQuiet(before: number, rounds: number): void {
-    queueMicrotask(() => {
-      const { bytes } = this.#writer;
-      if (bytes < ENOUGH_BYTES) {
-        if (bytes > before) return this.#flushWhenQuiet(bytes, QUIET_ROUNDS);
-        if (rounds > 0) return this.#flushWhenQuiet(bytes, rounds - 1);
-      }
-      this.#flushing = false;
-      this.#flush();
-    });
-  }
+  readonly #flushWhenQuiet = (): void => {
+    const { bytes } = this.#writer;
+    if (bytes < ENOUGH_BYTES) {
+      if (bytes > this.#written) this.#rounds = QUIET_ROUNDS + 1;
+      this.#written = bytes;
+      if (this.#rounds-- > 0) return void SETTLED.then(this.#flushWhenQuiet);
+    }
+    this.#flushing = false;
+    this.#pace.received = 0;
+    this.#flush();
+  };
 
   #flush(): void {
     while (!this.#dead && !this.#blocked) {
@@ -435,6 +453,7 @@ export class FramedPipe {
     if (type === FrameType.END) return this.#takeEnd();
     // Each comes once: whoever takes them holds that against the peer.
     if (type >= FIRST_FREE_TYPE && type <= LAST_FREE_TYPE) return this.handler.onFrame(type, body);
+    this.#pace.received++;
     const bytes = frameBytes(body.length);
     const autoConsume = this.#autoConsume;
     this.#granted -= bytes;

@@ -7,7 +7,7 @@ import { FrameType } from "../wire/frame_types.ts";
 import { ByteReader, varintLength, writeVarint } from "../wire/varint.ts";
 import { CloseCode } from "./close_codes.ts";
 import { FramedPipe } from "./framed_pipe.ts";
-import type { FramedPipeHandler, FramedPipeOptions } from "./framed_pipe.ts";
+import type { FramedPipeHandler, FramedPipeOptions, Pace } from "./framed_pipe.ts";
 import type { LinkDownReason, PeerIdentity, StreamPipe } from "./ports.ts";
 import { STREAM_PIPE, StreamCode, StreamPipes } from "./stream_pipes.ts";
 
@@ -79,8 +79,6 @@ export class Link {
   readonly id: Bytes;
   /** The `id` of the link that it takes over from; empty for none. */
   readonly replaces: Bytes;
-  /** When a frame for a room above was sent or received last, on the node's clock. */
-  usedAt: number;
   /** Whether more than the protocols has ever used it: only the reaper closes such a link. */
   isKept = false;
   /** Frames received in all, answers to pings among them: unchanged means that the peer is silent. */
@@ -94,6 +92,8 @@ export class Link {
   readonly #control: FramedPipe;
   readonly #data: (FramedPipe | undefined)[] = [];
   readonly #pending = new Map<FramedPipe, Timer>();
+  #usedAt: number;
+  #wasUsed = false;
   #expected = 0;
   #isReady = false;
   #reason: LinkDownReason | undefined;
@@ -116,6 +116,8 @@ export class Link {
   #isTold = false;
   readonly #over = Promise.withResolvers<void>();
 
+  // The answer to a message may leave by another pipe.
+  readonly #pace: Pace = { received: 0 };
   readonly #pings = new Map<number, { at: number; resolve: (rttMs: number) => void }>();
   #nextPing = 1;
 
@@ -126,7 +128,7 @@ export class Link {
     this.connection = options.connection;
     this.id = options.id;
     this.replaces = options.replaces;
-    this.usedAt = options.clock.now();
+    this.#usedAt = options.clock.now();
     this.streams = new StreamPipes({
       connection: options.connection,
       peer: options.peer,
@@ -161,6 +163,18 @@ export class Link {
   /** Whether frames may be sent: all pipes stand and nobody has said goodbye. */
   get isOpen(): boolean {
     return this.#isReady && !this.#isDown && this.#goodbye === undefined;
+  }
+
+  /**
+   * When a frame for a room above was sent or received last, on the node's clock; as precise as it is
+   * asked for often.
+   */
+  get usedAt(): number {
+    if (this.#wasUsed) {
+      this.#wasUsed = false;
+      this.#usedAt = this.#options.clock.now();
+    }
+    return this.#usedAt;
   }
 
   /** Which end of it we are. */
@@ -286,7 +300,8 @@ export class Link {
   }
 
   #touch(): void {
-    this.usedAt = this.#options.clock.now();
+    // The clock is looked at when somebody asks: messages are many.
+    this.#wasUsed = true;
   }
 
   /** Ends it at once: it broke the protocol, is replaced, or does not take what is sent. */
@@ -356,7 +371,8 @@ export class Link {
   }
 
   get #dataSettings(): FramedPipeOptions {
-    return { maxMessageBytes: this.#options.maxMessageBytes, autoConsume: true };
+    const { maxMessageBytes } = this.#options;
+    return { maxMessageBytes, autoConsume: true, pace: this.#pace };
   }
 
   #acceptPipe(pipe: Pipe): void {

@@ -20,7 +20,9 @@ export type PeerDownReason =
   /** It did not read fast enough. */
   | "slow"
   /** We leave the cluster. */
-  | "leaving";
+  | "leaving"
+  /** This node's membership crashed, and begins anew. */
+  | "crashed";
 
 /** What the world learns. Each change of the active view is told exactly once, in order. */
 export type MembershipEvent =

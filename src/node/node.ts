@@ -13,7 +13,6 @@ import type { Supervisor } from "../actor/supervisor.ts";
 import type { SupervisorSpec } from "../actor/supervisor_spec.ts";
 import { ActorSystem } from "../actor/system.ts";
 import type { SpawnOptions } from "../actor/system.ts";
-import { createBroadcast } from "../broadcast/driver.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { ClosedError, messageOf, TimeoutError } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
@@ -28,7 +27,6 @@ import { createMaps } from "../map/maps.ts";
 import type { Maps, MapsDriver } from "../map/maps.ts";
 import { createReplicas } from "../map/merged.ts";
 import type { Replicas, ReplicasDriver } from "../map/merged.ts";
-import { createMembership } from "../membership/driver.ts";
 import { membershipDefaults } from "../membership/options.ts";
 import type { MetricsSnapshot } from "../metrics/meter.ts";
 import { createRegistry } from "../registry/registry.ts";
@@ -47,9 +45,11 @@ import { coalesce } from "./events.ts";
 import type { NodeEvent } from "./events.ts";
 import { layFoundation, makeWorld } from "./foundation.ts";
 import type { Foundation } from "./foundation.ts";
+import { broadcastService, membershipService } from "./gossip.ts";
 import type { NodeOptions } from "./options.ts";
 import { createIdentity, followPeer } from "./rotation.ts";
 import type { Identity } from "./rotation.ts";
+import { createServices } from "./services.ts";
 import {
   validateConnectOptions,
   validateContact,
@@ -236,14 +236,12 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   const rpc = createRpc(system);
   const processes = createProcesses(system);
 
-  const broadcast = createBroadcast({
-    links,
-    clock,
-    random,
-    logger,
-    meter,
-    sha256: (data) => crypto.sha256(data),
-  });
+  const services = createServices({ system, supervisors, clock, links, logger });
+  const broadcast = broadcastService(
+    services,
+    { random, logger, meter, sha256: (data) => crypto.sha256(data) },
+    () => membership.activeView(),
+  );
   const replication: Replication = createReplication({
     links,
     keysOf: (publicKey) => ring.keysOf(publicKey),
@@ -330,16 +328,14 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     },
   });
 
-  const membership = createMembership({
-    links,
+  const membership = membershipService(services, {
     options: { ...membershipDefaults, ...options.membership },
-    clock,
     random,
     logger,
     meter,
     isNeeded: (peer) => links.isInUse(peer),
-  });
-  const streams = createStreams({ self, port: links.streams, clock, logger, meter });
+  }, () => roster.members());
+  const streams = createStreams({ self, port: links.streams, system, clock, logger, meter });
   resolvers.push((name) => links.peer(name)?.addresses ?? []);
   resolvers.push((name) => roster.member(name)?.addresses ?? []);
   resolvers.push((name) => membership.addressesOf(name));
@@ -378,6 +374,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     events.emit(event);
   });
   for (const contact of options.contactNodes ?? []) membership.join(contact);
+  services.start();
 
   let closing: Promise<void> | undefined;
   // Those who wait for the node to have joined.
@@ -393,6 +390,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   };
   const close = async () => {
     for (const isClosed of joining) isClosed();
+    services.release();
     await Promise.race([
       supervisors.close(),
       new Promise<void>((resolve) => void clock.after(SHUTDOWN_MS, resolve)),

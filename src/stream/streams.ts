@@ -1,4 +1,5 @@
 /** `node.streams`: who accepts which tag, and the streams that are open. */
+import type { ActorSystem } from "../actor/system.ts";
 import type { Clock } from "../base/clock.ts";
 import {
   BarrelError,
@@ -14,8 +15,10 @@ import { StreamCode, tagBytes } from "../link/stream_pipes.ts";
 import type { Meter } from "../metrics/meter.ts";
 import { nodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import type { Pid } from "../wire/pid.ts";
 import type { StreamError } from "./errors.ts";
 import { loopback } from "./loopback.ts";
+import { Owners } from "./owners.ts";
 import { createTaggedStream } from "./tagged_stream.ts";
 import type { StreamHandle, TaggedStream } from "./tagged_stream.ts";
 
@@ -29,6 +32,15 @@ export interface OpenOptions {
   readonly timeoutMs?: number;
   /** Gives up opening. */
   readonly signal?: AbortSignal;
+}
+
+/** Options of `streams.accept`. */
+export interface AcceptOptions {
+  /**
+   * A process of this node for which they are accepted: when it ends, for whatever reason, the tag
+   * is free, and the streams that it accepted are aborted (`acceptor_failed` at the other end).
+   */
+  readonly owner?: Pid;
 }
 
 /** A row of `streams.list()`. */
@@ -46,9 +58,14 @@ export interface Streams {
    * of them; one that throws, or rejects, aborts the stream. Returns the function that ends
    * accepting; streams that are open stay.
    *
-   * @throws ConflictError when the tag has an acceptor; BarrelError `bad_tag`; ClosedError
+   * @throws ConflictError when the tag has an acceptor; BarrelError `bad_tag`; ClosedError;
+   * NoProcessError when the owner has ended
    */
-  accept(tag: string, handler: (stream: TaggedStream) => void | Promise<void>): () => void;
+  accept(
+    tag: string,
+    handler: (stream: TaggedStream) => void | Promise<void>,
+    options?: AcceptOptions,
+  ): () => void;
   /**
    * Opens a stream to whoever accepts the tag on `node`, which may be this one, dialling when there
    * is no link. Resolves when the stream has been accepted.
@@ -67,9 +84,15 @@ export interface StreamsOptions {
   /** This node. */
   readonly self: PeerIdentity;
   readonly port: StreamPort;
+  readonly system: Pick<ActorSystem, "find" | "exitListeners">;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly meter: Meter;
+}
+
+interface Acceptor {
+  readonly handler: (stream: TaggedStream) => void | Promise<void>;
+  readonly owner: Pid | undefined;
 }
 
 /** The streams of one node, and their end. */
@@ -82,19 +105,29 @@ export interface StreamsDriver extends Streams {
 export function createStreams(options: StreamsOptions): StreamsDriver {
   const { port, clock, logger, meter } = options;
   const self = options.self.name;
-  const acceptors = new Map<string, (stream: TaggedStream) => void | Promise<void>>();
+  const acceptors = new Map<string, Acceptor>();
+  const owners = new Owners(options.system);
   const open = new Map<StreamHandle, StreamInfo>();
   const opening = new Set<(error: unknown) => void>();
   const once = logOnce(logger, 1_024);
   let isClosed = false;
 
-  const begin = (pipe: StreamPipe, tag: string, direction: StreamInfo["direction"]) => {
+  const begin = (
+    pipe: StreamPipe,
+    tag: string,
+    direction: StreamInfo["direction"],
+    owner?: Pid,
+  ) => {
     const role = direction === "opened" ? "opener" : "acceptor";
     const handle: StreamHandle = createTaggedStream(pipe, tag, role, () => {
       open.delete(handle);
+      release?.();
       meter.gauge("barrel_streams", open.size);
     });
     open.set(handle, { tag, peer: pipe.peer.name, direction });
+    const release = owner && owners.watch(owner, () => {
+      handle.abort(StreamCode.ACCEPTOR_FAILED, "acceptor_failed", `${owner} has ended`);
+    });
     meter.gauge("barrel_streams", open.size);
     return handle;
   };
@@ -108,26 +141,26 @@ export function createStreams(options: StreamsOptions): StreamsDriver {
   };
 
   port.onStream = (pipe, tag) => {
-    const handler = acceptors.get(tag);
+    const acceptor = acceptors.get(tag);
     if (isClosed) return refuse(pipe, StreamCode.CLOSING, "closing", `${self} is closing`);
-    if (handler === undefined) {
+    if (acceptor === undefined) {
       // The tag is a stranger's text: it goes into no label and no log.
       return refuse(pipe, StreamCode.NO_ACCEPTOR, "no_acceptor", "nobody accepts its tag");
     }
-    const handle = begin(pipe, tag, "accepted");
+    const handle = begin(pipe, tag, "accepted", acceptor.owner);
     meter.count("barrel_streams_total", { direction: "accepted" });
-    void run(handler, handle);
+    void run(acceptor, handle);
   };
 
   const run = async (
-    handler: (stream: TaggedStream) => void | Promise<void>,
+    { handler, owner }: Acceptor,
     { stream, abort }: StreamHandle,
   ) => {
     try {
       await handler(stream);
     } catch (error) {
       // The streams were aborted before their acceptors failed over that.
-      if (isClosed) return;
+      if (isClosed || (owner !== undefined && options.system.find(owner) === undefined)) return;
       const { tag, peer } = stream;
       logger.log("error", `the acceptor of "${tag}" threw: ${messageOf(error)}`, { peer });
       abort(StreamCode.ACCEPTOR_FAILED, "acceptor_failed", messageOf(error));
@@ -151,7 +184,7 @@ export function createStreams(options: StreamsOptions): StreamsDriver {
   };
 
   return {
-    accept(tag, handler) {
+    accept(tag, handler, { owner } = {}) {
       check(tag);
       if (typeof handler !== "function") throw new TypeError("accept takes a tag and a function");
       if (isClosed) throw new ClosedError(`${self} is closed`);
@@ -159,11 +192,14 @@ export function createStreams(options: StreamsOptions): StreamsDriver {
         throw new ConflictError(`"${tag}" has an acceptor on ${self} already`);
       }
       // Of its own, so that an old end ends nothing, even where one handler is given twice.
-      const acceptor = (stream: TaggedStream) => handler(stream);
-      acceptors.set(tag, acceptor);
-      return () => {
+      const acceptor = { handler, owner };
+      const end = () => {
+        release?.();
         if (acceptors.get(tag) === acceptor) acceptors.delete(tag);
       };
+      const release = owner && owners.watch(owner, end);
+      acceptors.set(tag, acceptor);
+      return end;
     },
     open(tag, node, { timeoutMs = OPEN_TIMEOUT_MS, signal } = {}) {
       return new Promise((resolve, reject) => {

@@ -2,6 +2,7 @@
  * CBOR to messages, strictly: definite and shortest lengths only, known tags only, no duplicate
  * keys, own data properties only, bounded depth, and nothing allocated for what is merely claimed.
  */
+import { fromUtf8 } from "../base/bytes.ts";
 import { ProtocolError } from "../base/errors.ts";
 import { OWN_NODE, PEER_NODE } from "./encoder.ts";
 import { isNodeName } from "./node_name.ts";
@@ -20,8 +21,6 @@ export interface DecodeContext {
   readonly sender: PidSender;
 }
 
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
 const ERRORS: Readonly<Record<string, ErrorConstructor>> = {
   EvalError,
   RangeError,
@@ -32,26 +31,27 @@ const ERRORS: Readonly<Record<string, ErrorConstructor>> = {
 };
 
 /**
- * Reads one message.
+ * Reads one message, which begins at `offset` and ends with the bytes.
  *
  * @throws ProtocolError `bad_message` with what is wrong
  */
-export function decodeMessage(bytes: Uint8Array, context: DecodeContext): unknown {
-  const reader = new Reader(bytes, context);
+export function decodeMessage(bytes: Uint8Array, context: DecodeContext, offset = 0): unknown {
+  const reader = new Reader(bytes, context, offset);
   const value = reader.value(0);
   if (reader.offset !== bytes.length) throw bad("bytes behind the end");
   return value;
 }
 
 class Reader {
-  offset = 0;
+  offset: number;
   readonly #bytes: Uint8Array;
   readonly #context: DecodeContext;
   #view: DataView | undefined;
 
-  constructor(bytes: Uint8Array, context: DecodeContext) {
+  constructor(bytes: Uint8Array, context: DecodeContext, offset: number) {
     this.#bytes = bytes;
     this.#context = context;
+    this.offset = offset;
   }
 
   value(depth: number): unknown {
@@ -63,7 +63,7 @@ class Reader {
       case 1:
         return -1 - this.#count(info);
       case 2:
-        return this.#take(this.#count(info)).slice();
+        return this.#copy(this.#count(info));
       case 3:
         return this.#text(this.#count(info));
       case 4:
@@ -232,12 +232,8 @@ class Reader {
 
   #text(length: number): string {
     const bytes = this.#take(length);
-    if (length < 24) {
-      const text = shortAscii(bytes);
-      if (text !== undefined) return text;
-    }
     try {
-      return utf8.decode(bytes);
+      return fromUtf8(bytes);
     } catch {
       throw bad("text that is not UTF-8");
     }
@@ -285,6 +281,14 @@ class Reader {
     return value;
   }
 
+  // Of its own: the frame that it came in may be part of a large chunk.
+  #copy(length: number): Uint8Array {
+    this.#need(length);
+    const start = this.offset;
+    this.offset = start + length;
+    return this.#bytes.slice(start, this.offset);
+  }
+
   #take(length: number): Uint8Array {
     this.#need(length);
     const view = this.#bytes.subarray(this.offset, this.offset + length);
@@ -300,17 +304,6 @@ class Reader {
     const { buffer, byteOffset, byteLength } = this.#bytes;
     return this.#view ??= new DataView(buffer, byteOffset, byteLength);
   }
-}
-
-// Faster than TextDecoder for the short strings that keys are.
-function shortAscii(bytes: Uint8Array): string | undefined {
-  let text = "";
-  for (let i = 0; i < bytes.length; i++) {
-    const byte = bytes[i] as number;
-    if (byte >= 0x80) return undefined;
-    text += String.fromCharCode(byte);
-  }
-  return text;
 }
 
 function deeper(depth: number): number {

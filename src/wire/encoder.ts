@@ -27,6 +27,9 @@ const ARRAY = 0x80;
 const MAP = 0xa0;
 const TAG = 0xc0;
 
+/** Views of results up to this size are used again, bytes. */
+const LONGEST_KEPT = 255;
+
 const utf8 = new TextEncoder();
 const TAG_OF_TYPED_ARRAY = new Map([...TYPED_ARRAYS].map(([tag, type]) => [type as unknown, tag]));
 
@@ -35,6 +38,8 @@ export class MessageEncoder {
   readonly #maxBytes: number;
   #buffer = new Uint8Array(1024);
   #view = new DataView(this.#buffer.buffer);
+  // Beginnings of the buffer, by their length: a view costs as much as a small message.
+  #views: Uint8Array[] = [];
   #length = 0;
   #ends: Ends | undefined;
   readonly #path: (string | number)[] = [];
@@ -55,7 +60,12 @@ export class MessageEncoder {
     this.#ends = ends;
     this.#write(value, 0);
     if (this.#length > this.#maxBytes) throw this.#tooLarge();
-    return this.#buffer.subarray(0, this.#length);
+    return this.#written(this.#length);
+  }
+
+  #written(length: number): Uint8Array {
+    if (length > LONGEST_KEPT) return this.#buffer.subarray(0, length);
+    return this.#views[length] ??= this.#buffer.subarray(0, length);
   }
 
   #write(value: unknown, depth: number): void {
@@ -277,6 +287,7 @@ export class MessageEncoder {
     const bigger = new Uint8Array(Math.max(needed, this.#buffer.length * 2));
     bigger.set(this.#buffer.subarray(0, this.#length));
     this.#buffer = bigger;
+    this.#views = [];
     this.#view = new DataView(bigger.buffer);
   }
 

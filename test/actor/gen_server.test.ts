@@ -241,6 +241,14 @@ test("start fails with what init throws", async () => {
   assert.equal(system.all().length, 0);
 });
 
+test("a client of nobody is refused where it is made", () => {
+  const { calls } = actorNetwork().node("a@x");
+  const Empty = defineServer({ init: () => null });
+  for (const target of [undefined, null, 5, {}] as never[]) {
+    assert.throws(() => calls.client(Empty, target), /a client calls a pid or a name/);
+  }
+});
+
 test("a definition with a reserved or doubled name is refused", () => {
   const init = () => 0;
   assert.throws(() => defineServer({ init, calls: { then: () => 0 } }), ConfigError);

@@ -74,10 +74,13 @@ describe("a link handed over to a new connection", () => {
         await world.holds(() => there.isComplete && back.isComplete);
         there.check();
         back.check();
+        // The end that was dialled takes the new connection up a moment after the dialler.
+        if (who === "the other end") {
+          await world.holds(() => a.links.list()[0]?.address !== before);
+        }
         assert.deepEqual([a.told, b.told], [["up"], ["up"]], `seed ${seed}`);
         assert.equal(a.links.list().length, 1);
         assert.equal(b.links.list().length, 1);
-        if (who === "the other end") assert.notEqual(a.links.list()[0]?.address, before);
         await close(world, a, b);
       }
     });

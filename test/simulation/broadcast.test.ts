@@ -12,7 +12,8 @@ function settled(count: number, options: OverlayOptions): OverlaySim {
     sim.run(10);
     sim.join(sim.add(), contact);
   }
-  sim.run(60_000);
+  // Newcomers move edges for two minutes.
+  sim.run(130_000);
   return sim;
 }
 
@@ -55,10 +56,10 @@ describe("broadcast in the simulator", () => {
     assert.equal(lacking(sim, sent), 0);
   });
 
-  // A thousand nodes: on a busy machine that takes a while.
+  // Hundreds of nodes: on a busy machine that takes a while.
   const patient = { timeoutMs: 120_000 };
   test("the first message builds a tree, and later ones take the shortest ways", patient, () => {
-    const sim = settled(1000, { seed: 1 });
+    const sim = settled(600, { seed: 1 });
     const sender = sim.nodes[0] as SimNode;
     const first = publish(sim, 12, 2_000, () => sender);
     assert.equal(lacking(sim, first), 0);
@@ -68,7 +69,7 @@ describe("broadcast in the simulator", () => {
     assert.equal(lacking(sim, later), 0);
     assert.ok(redundancy(sim, 10) < 0.005, "each node gets it once");
     assert.ok(lastHops(later) <= 8, `last delivery after ${lastHops(later)} hops`);
-    assert.ok(sim.takeCount("announcements") / 10 < 3_000, "announcements a message");
+    assert.ok(sim.takeCount("announcements") / 10 < 1_800, "announcements a message");
   });
 
   test("many senders share the trees", () => {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConflictError, StreamError } from "../../mod.ts";
+import { ConflictError, NoProcessError, StreamError } from "../../mod.ts";
 import type { TaggedStream } from "../../mod.ts";
 import { STREAM_WINDOW } from "../../src/link/stream_pipes.ts";
 import { test, waitFor } from "../harness.ts";
@@ -325,3 +325,40 @@ test("a node opens streams to itself under the same rules", async () => {
   await close();
   await failed;
 });
+
+test("what a process accepts goes with it, and its tag is free again", async () => {
+  const { a, b, close } = await cluster(2);
+  const kept = Promise.withResolvers<TaggedStream>();
+  b.streams.accept("kept", (stream) => kept.resolve(stream));
+  const arrived = Promise.withResolvers<TaggedStream>();
+  const owner = b.spawn(async (self) => {
+    b.streams.accept("owned", (stream) => arrived.resolve(stream), { owner: self.pid });
+    for await (const _ of self.mailbox);
+  });
+  const other = await a.streams.open("kept", b.name);
+  const owned = await waitForStream(() => a.streams.open("owned", b.name));
+  const theirs = await arrived.promise;
+  b.exit(owner, "enough");
+  await assert.rejects(
+    owned.readable.getReader().read(),
+    isStreamError("acceptor_failed", /ended/),
+  );
+  await assert.rejects(theirs.readable.getReader().read());
+  await assert.rejects(a.streams.open("owned", b.name), isStreamError("no_acceptor"));
+  assert.deepEqual(b.streams.list().map(({ tag }) => tag), ["kept"]);
+  assert.throws(() => b.streams.accept("owned", () => {}, { owner }), NoProcessError);
+  b.streams.accept("owned", () => {});
+  await other.writable.close();
+  assert.equal((await (await kept.promise).readable.getReader().read()).done, true);
+  await close();
+});
+
+// The process accepts a moment after it was spawned.
+async function waitForStream(open: () => Promise<TaggedStream>): Promise<TaggedStream> {
+  let stream: TaggedStream | undefined;
+  await waitFor(async () => {
+    stream = await open().catch(() => undefined);
+    return stream !== undefined;
+  }, { what: "the stream" });
+  return stream as TaggedStream;
+}

@@ -1,0 +1,100 @@
+/** The services of a node that can be made anew while it lives: its overlay and its broadcast. */
+import { createBroadcast } from "../broadcast/driver.ts";
+import type { Broadcast, BroadcastOptions } from "../broadcast/driver.ts";
+import type { Bytes } from "../base/bytes.ts";
+import { createMembership } from "../membership/driver.ts";
+import type { MembershipDriver, MembershipDriverOptions } from "../membership/driver.ts";
+import type { MembershipEvent } from "../membership/events.ts";
+import type { Peer } from "../membership/peer_entry.ts";
+import type { NodeName } from "../wire/node_name.ts";
+import type { Services } from "./services.ts";
+
+/** Starts membership as a service. `known`: members to turn to when it has to begin anew. */
+export function membershipService(
+  services: Services,
+  options: Omit<MembershipDriverOptions, "clock" | "links">,
+  known: () => readonly Peer[],
+): Omit<MembershipDriver, "close" | "known"> & { close(): void } {
+  const contacts = new Set<string>();
+  const listeners = new Set<(event: MembershipEvent) => void>();
+  const neighbours = new Set<NodeName>();
+  let hasJoined = false;
+  const tell = (event: MembershipEvent) => {
+    if (event.type === "peerUp") neighbours.add(event.node);
+    else if (event.type === "peerDown") neighbours.delete(event.node);
+    else hasJoined = event.type === "joined";
+    for (const listener of [...listeners]) listener(event);
+  };
+  const service = services.add<MembershipDriver>({
+    name: "membership",
+    make(world) {
+      const driver = createMembership({ ...options, ...world });
+      driver.on(tell);
+      return driver;
+    },
+    made(now) {
+      // The neighbours of the one that went down are not those of this one.
+      for (const node of [...neighbours]) tell({ type: "peerDown", node, reason: "crashed" });
+      if (hasJoined) tell({ type: "left" });
+      for (const contact of contacts) now.join(contact);
+      now.known(known());
+    },
+  });
+  return {
+    join(contact) {
+      contacts.add(contact);
+      service.current.join(contact);
+    },
+    leave() {
+      contacts.clear();
+      service.current.leave();
+    },
+    activeView: () => service.current.activeView(),
+    passiveView: () => service.current.passiveView(),
+    addressesOf: (name) => service.current.addressesOf(name),
+    nodeDown: (name, epoch) => service.run((current) => current.nodeDown(name, epoch)),
+    on(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+    close() {
+      listeners.clear();
+      service.current.close();
+    },
+  };
+}
+
+/** Starts broadcast as a service. `neighbours`: to whom the one that is made anew sends. */
+export function broadcastService(
+  services: Services,
+  options: Omit<BroadcastOptions, "clock" | "links">,
+  neighbours: () => readonly NodeName[],
+): Broadcast {
+  const subscriptions = new Set<
+    { topic: string; handler: (payload: Bytes) => void; end(): void }
+  >();
+  let restarts = -1;
+  const service = services.add<Broadcast>({
+    name: "broadcast",
+    make: (world) => createBroadcast({ ...options, ...world, restarts: ++restarts }),
+    made(now) {
+      for (const one of subscriptions) one.end = now.subscribe(one.topic, one.handler);
+      for (const node of neighbours()) now.neighbourUp(node);
+    },
+  });
+  return {
+    publish: (topic, payload) => service.current.publish(topic, payload),
+    offer: (topic, payload) => service.current.offer(topic, payload),
+    subscribe(topic, handler) {
+      const one = { topic, handler, end: service.current.subscribe(topic, handler) };
+      subscriptions.add(one);
+      return () => {
+        subscriptions.delete(one);
+        one.end();
+      };
+    },
+    neighbourUp: (node) => service.run((current) => current.neighbourUp(node)),
+    neighbourDown: (node) => service.run((current) => current.neighbourDown(node)),
+    close: () => service.current.close(),
+  };
+}
