@@ -183,6 +183,7 @@ export class SpanningTree {
   neighbourDown(peer: NodeName, now: number): void {
     const edge = this.#edges.get(peer);
     this.#edges.delete(peer);
+    if (this.#edges.size === 0) return this.#forget();
     if (peer === this.#nearest || peer === this.#parent) {
       this.#lostParent(peer, edge?.hops === 0, now);
     }
@@ -445,6 +446,22 @@ export class SpanningTree {
     this.#claimAt = now + (1 + randomFraction(this.#random)) * patience;
     this.#askAround(now);
     this.#tellAt = Math.min(this.#tellAt, now);
+  }
+
+  /**
+   * Without neighbours there is no tree. Above all nobody makes itself the root of one: it would
+   * come back with a higher term than the root of all others, and turn their tree to itself.
+   */
+  #forget(): void {
+    this.#latest = this.#parent = this.#nearest = undefined;
+    this.#hops = this.#usableAt = Infinity;
+    this.#isOrphan = false;
+    this.#tellAt =
+      this.#settleAt =
+      this.#waveAt =
+      this.#askAt =
+      this.#claimAt =
+        Infinity;
   }
 
   #askAround(now: number): void {

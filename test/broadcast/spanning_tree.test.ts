@@ -153,6 +153,20 @@ describe("a spanning tree", () => {
     assert.equal(bench.tree.wakeAt, Infinity, "and rests");
   });
 
+  test("a node without neighbours forgets the tree, and does not come back as its root", () => {
+    const bench = new Bench("a");
+    bench.shape("a", 0, { term: 3 });
+    bench.pass(2_000);
+    bench.tree.neighbourDown("a", bench.now);
+    bench.take();
+    assert.deepEqual(bench.pass(60_000), []);
+    assert.ok(!bench.tree.isKnown && !bench.tree.isUsable(bench.now));
+    bench.tree.neighbourUp("b");
+    bench.shape("b", 7, { term: 3 });
+    bench.pass(2_000);
+    assert.ok(bench.tree.isFirm("b") && bench.tree.hops === 8);
+  });
+
   test("a root starts a wave when it is asked, not too often, and now and then while it is used", () => {
     const bench = new Bench("a", "b");
     bench.tree.claim(bench.now);
@@ -269,6 +283,8 @@ describe("a spanning tree", () => {
           net.checkNoCycle();
           net.join();
         }
+        // As a sender does: where all were alone for a while, nobody knows of a tree.
+        pick(random, net.nodes)?.tree.claim(net.now);
         net.run(60_000);
         net.check(`at the end, seed ${seed}`);
       }),
