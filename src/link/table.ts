@@ -601,8 +601,9 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
           link.isKept = true;
           return await link.streams.open(tag);
         }
-        // It says goodbye: the next one is dialled when it has gone.
-        await link?.connection.closed;
+        // It says goodbye: the next one takes over, or is dialled, when it carries nothing more. Its
+        // streams may hold its connection for much longer.
+        await link?.over;
       }
     },
   };
