@@ -137,6 +137,7 @@ export class ProcessLinks {
       const head = packNumbers(other.id, id, 1);
       return this.#peers.tell(other, other.id, FrameType.EXIT, head, "noproc");
     }
+    if (this.#isOurs(process)) return;
     // Known already; or sent before the peer heard that we took it back, which ends it there, too.
     if (process.links?.has(keyOf(other))) return;
     this.#peers.checkRoom(this.#peers.of(from.name));
@@ -172,7 +173,10 @@ export class ProcessLinks {
     const isLink = reader.varint() === 1;
     const reason = decode(reader);
     if (process === undefined) return;
-    if (!isLink) return this.deliver(process, other, reason, false);
+    if (!isLink) {
+      if (!this.#isOurs(process)) this.deliver(process, other, reason, false);
+      return;
+    }
     const link = process.links?.get(keyOf(other));
     if (link === undefined) return;
     this.#leave(process, other);
@@ -189,6 +193,13 @@ export class ProcessLinks {
       process.links?.delete(keyOf(other));
       if (link?.unlinking === 0) this.deliver(process, other, reason, true);
     }
+  }
+
+  /** The services of a node are its own affair: other nodes can neither end them nor bind to them. */
+  #isOurs(process: Process): boolean {
+    if (process.kind !== "service") return false;
+    this.#system.options.meter.count("barrel_signals_dropped_total");
+    return true;
   }
 
   #other(reader: ByteReader, from: PeerIdentity): Pid {

@@ -3,7 +3,7 @@ import { Alarm } from "../base/alarm.ts";
 import { utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
-import { BarrelError, messageOf } from "../base/errors.ts";
+import { BarrelError, ClosedError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { Ring } from "../base/ring.ts";
 import type { Random } from "../base/random.ts";
@@ -33,7 +33,8 @@ export interface BroadcastOptions {
 export interface Broadcast {
   /**
    * Sends bytes to every live member, at most once each, not to ourselves. The bytes are kept for
-   * those who miss them: they must not change afterwards.
+   * those who miss them: they must not change afterwards. While broadcast is down nothing is sent,
+   * which is counted: it is for those who say it again, as replication does.
    *
    * @throws BarrelError `broadcast` when the payload is above 1 MiB or the topic above 255 bytes
    */
@@ -42,7 +43,7 @@ export interface Broadcast {
    * As `publish`, for those who can wait: nothing when the neighbours' links take more, else a
    * promise to await before the next one. One neighbour that does not read holds it up for 10 s.
    *
-   * @throws BarrelError `broadcast` as `publish`; OverloadedError, with nothing sent, when 4,096
+   * @throws BarrelError `broadcast` as `publish`; ClosedError while broadcast is down; OverloadedError, with nothing sent, when 4,096
    * messages or 16 MiB of this node wait already
    */
   offer(topic: string, payload: Bytes): void | Promise<void>;
@@ -151,10 +152,12 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
   return {
     publish(topic, payload) {
       check(topic, payload);
+      if (isClosed) meter.count("barrel_broadcast_events_total", { what: "unsent" });
       feed({ type: "publish", topic, payload });
     },
     offer(topic, payload) {
       check(topic, payload);
+      if (isClosed) throw new ClosedError("broadcast is down for now: nothing was sent, try again");
       room.check(payload.length);
       const effects = feed({ type: "publish", topic, payload });
       const peers = effects.flatMap((effect) => effect.type === "push" ? effect.peers : []);
@@ -176,7 +179,9 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
       room.close();
       isClosed = true;
       alarm.cancel();
-      gossip.onFrame = control.onFrame = undefined;
+      // Another one may take its place soon: who speaks to us meanwhile does nothing wrong.
+      gossip.onFrame = control.onFrame = () =>
+        meter.count("barrel_broadcast_events_total", { what: "unheard" });
       gossip.onUndelivered = control.onUndelivered = undefined;
       subscribers.clear();
     },

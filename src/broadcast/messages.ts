@@ -69,10 +69,12 @@ export type Control =
   /** The sender's places in trees, one a tree at most. */
   | { readonly type: "shape"; readonly shapes: readonly Shape[] }
   /** Let the roots of these trees start a wave. */
-  | { readonly type: "reshape"; readonly trees: number };
+  | { readonly type: "reshape"; readonly trees: number }
+  /** First word to a neighbour: the sender's number. A new one means that it has forgotten all. */
+  | { readonly type: "hello"; readonly origin: number };
 
 // Part of the protocol: never reuse a number.
-const IHAVE = 1, GRAFT = 2, PRUNE = 3, SHAPE = 5, RESHAPE = 6;
+const IHAVE = 1, GRAFT = 2, PRUNE = 3, SHAPE = 5, RESHAPE = 6, HELLO = 7;
 
 /** Bytes of an origin. */
 const ORIGIN_BYTES = 6;
@@ -169,6 +171,12 @@ export function encodeControl(message: Control): Bytes {
     }
     case "reshape":
       return new Uint8Array([RESHAPE, message.trees]);
+    case "hello": {
+      const out = new Uint8Array(1 + ORIGIN_BYTES);
+      out[0] = HELLO;
+      writeOrigin(out, 1, message.origin);
+      return out;
+    }
   }
 }
 
@@ -214,6 +222,8 @@ export function decodeControl(body: Bytes): Control {
     }
     case RESHAPE:
       return ended(from, { type: "reshape", trees: readTrees(from) });
+    case HELLO:
+      return ended(from, { type: "hello", origin: readOrigin(from.take(ORIGIN_BYTES), 0) });
     default:
       throw new ProtocolError("bad_message", `Plumtree has no message ${type}`);
   }

@@ -38,19 +38,27 @@ const RECENT_MS = 30_000;
 const MAX_RECENT = 512;
 /** One message is sent again so often at most: a request costs its sender less than us. */
 const MAX_GRAFTS = 32;
-/** Announcing anew to a peer that frames did not reach: once in this time, milliseconds. */
-const REANNOUNCE_MS = 5_000;
-/** Who sent so many messages in a row, and nobody else any, makes itself the root… */
+/** What did not reach a neighbour is said again, once in this time, milliseconds. */
+const REPEAT_MS = 5_000;
+/** Who sent so many messages, for so long, ms, and nobody else any, makes itself the root… */
 const LONE_MESSAGES = 8;
+const LONE_MS = 5_000;
 /** …once in this time, milliseconds. */
-const LONE_PAUSE_MS = 10_000;
+const LONE_PAUSE_MS = 30_000;
+/** A neighbour may start anew once in this time, milliseconds. */
+const HELLO_PAUSE_MS = 1_000;
 
 interface Neighbour {
   readonly name: NodeName;
   /** Announcements that wait. */
   readonly lazy: Map<string, Announcement>;
   readonly rto: Rto;
-  reannouncedAt: number;
+  /** Its number as a sender, once it has told it, and when it did. */
+  origin: number | undefined;
+  greetedAt: number;
+  /** When recent messages, and our place in the trees, were said last, and when they are due again. */
+  repeatedAt: number;
+  repeatAt: number;
 }
 
 /** The machine of one node. Pure: events and time in, effects out. */
@@ -70,8 +78,9 @@ export class Plumtree {
   #lastSeq = 0;
   #lastTree = 0;
   #announceAt = Infinity;
-  /** Our messages since the last one of somebody else. */
+  /** Our messages since the last one of somebody else, and when the first of them was. */
   #alone = 0;
+  #aloneSince = 0;
   #claimedAt = -Infinity;
 
   /** `origin`: 48-bit number of this life of this node, see `originOf`. */
@@ -89,6 +98,7 @@ export class Plumtree {
   get wakeAt(): number {
     let at = Math.min(this.#announceAt, this.#missing.nextAt);
     for (const tree of this.#trees) at = Math.min(at, tree.wakeAt);
+    for (const { repeatAt } of this.#neighbours.values()) at = Math.min(at, repeatAt);
     return at;
   }
 
@@ -168,8 +178,9 @@ export class Plumtree {
   #chooseTree(now: number): SpanningTree {
     const home = this.#trees[homeTreeOf(this.#origin)] as SpanningTree;
     home.claim(now);
-    const isAlone = ++this.#alone >= LONE_MESSAGES && now - this.#claimedAt >= LONE_PAUSE_MS;
-    if (isAlone && !home.isRoot) {
+    if (++this.#alone === 1) this.#aloneSince = now;
+    const isAlone = this.#alone >= LONE_MESSAGES && now - this.#aloneSince >= LONE_MS;
+    if (isAlone && !home.isRoot && now - this.#claimedAt >= LONE_PAUSE_MS) {
       this.#claimedAt = now;
       home.claim(now, "force");
     }
@@ -273,7 +284,24 @@ export class Plumtree {
       case "reshape":
         for (const tree of this.#masked(message.trees)) tree.asked(from, now);
         return;
+      case "hello":
+        if (neighbour !== undefined) this.#greeted(neighbour, message.origin, now);
+        return;
     }
+  }
+
+  /** Its broadcast was started anew while the link stood: for the trees it is another node. */
+  #greeted(neighbour: Neighbour, origin: number, now: number): void {
+    const before = neighbour.origin;
+    if (before === origin || now - neighbour.greetedAt < HELLO_PAUSE_MS) return;
+    neighbour.origin = origin;
+    neighbour.greetedAt = now;
+    if (before === undefined) return;
+    for (const tree of this.#trees) {
+      tree.neighbourDown(neighbour.name, now);
+      tree.neighbourUp(neighbour.name);
+    }
+    this.#reannounce(neighbour, now);
   }
 
   #masked(trees: number): SpanningTree[] {
@@ -309,6 +337,9 @@ export class Plumtree {
 
   #tick(now: number): void {
     for (const tree of this.#trees) if (tree.wakeAt <= now) tree.tick(now);
+    for (const neighbour of this.#neighbours.values()) {
+      if (neighbour.repeatAt <= now) this.#repeat(neighbour, now);
+    }
     if (this.#announceAt <= now) {
       this.#announceAt = Infinity;
       for (const neighbour of this.#neighbours.values()) this.#flush(neighbour);
@@ -364,9 +395,13 @@ export class Plumtree {
       name: peer,
       lazy: new Map(),
       rto: new Rto(...GRAFT_WAIT_MS),
-      reannouncedAt: now,
+      origin: undefined,
+      greetedAt: -Infinity,
+      repeatedAt: now,
+      repeatAt: Infinity,
     };
     this.#neighbours.set(peer, neighbour);
+    this.#greet(peer);
     for (const tree of this.#trees) tree.neighbourUp(peer);
     this.#reannounce(neighbour, now);
   }
@@ -379,13 +414,25 @@ export class Plumtree {
 
   #undelivered(peer: NodeName, now: number): void {
     const neighbour = this.#neighbours.get(peer);
-    if (neighbour === undefined || now - neighbour.reannouncedAt < REANNOUNCE_MS) return;
-    for (const tree of this.#trees) tree.undelivered(peer);
+    if (neighbour === undefined) return;
+    const at = neighbour.repeatedAt + REPEAT_MS;
+    if (at <= now) this.#repeat(neighbour, now);
+    else neighbour.repeatAt = at;
+  }
+
+  #greet(peer: NodeName): void {
+    this.#out.push({ type: "send", peer, message: { type: "hello", origin: this.#origin } });
+  }
+
+  #repeat(neighbour: Neighbour, now: number): void {
+    neighbour.repeatAt = Infinity;
+    neighbour.repeatedAt = now;
+    this.#greet(neighbour.name);
+    for (const tree of this.#trees) tree.undelivered(neighbour.name);
     this.#reannounce(neighbour, now);
   }
 
   #reannounce(neighbour: Neighbour, now: number): void {
-    neighbour.reannouncedAt = now;
     for (const { gossip } of this.#cache.recent(now - RECENT_MS, MAX_RECENT)) {
       this.#announce(neighbour, keyOf(gossip), gossip, now);
     }

@@ -17,7 +17,7 @@
 import { randomFraction } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
 import type { NodeName } from "../wire/node_name.ts";
-import { MAX_HOPS, MAX_NUMBER } from "./messages.ts";
+import { MAX_HOPS } from "./messages.ts";
 import type { Shape } from "./messages.ts";
 
 /** Distances wait so long for company before neighbours are told, milliseconds. */
@@ -245,8 +245,7 @@ export class SpanningTree {
   /** Makes the tree ours, unless somebody else did; `by`: although somebody did. */
   claim(now: number, by: "right" | "force" = "right"): void {
     if (by === "right" && this.isKnown) return;
-    const term = Math.min(MAX_NUMBER, (this.#latest?.term ?? 0) + 1);
-    this.#becomeRoot({ term, root: this.#own, wave: 0 });
+    this.#becomeRoot({ term: next(this.#latest?.term ?? 0), root: this.#own, wave: 0 });
     if (this.#usableAt === Infinity) this.#usableAt = now + SETTLE_MS + USABLE_MS;
     this.#count("claimed");
     this.#startWave(now);
@@ -314,7 +313,7 @@ export class SpanningTree {
 
   #startWave(now: number): void {
     const latest = this.#latest as Wave;
-    latest.wave++;
+    latest.wave = next(latest.wave);
     this.#wavedAt = now;
     this.#count("wave");
     for (const edge of this.#edges.values()) edge.hops = Infinity;
@@ -330,8 +329,8 @@ export class SpanningTree {
   #outdated(shape: Shape, order: number, now: number): void {
     if (order === 0) return;
     const { term, root, wave } = shape;
-    if (wave >= MAX_NUMBER) return this.claim(now, "force");
     this.#becomeRoot({ term, root, wave });
+    // No sooner than any other wave: who invents them must not make us say more.
     this.#planWave(now, now);
   }
 
@@ -437,6 +436,11 @@ export class SpanningTree {
       least = hops;
       nearest = peer;
     }
+    if (nearest !== undefined && nearest === this.#parent) {
+      this.#nearest = nearest;
+      this.#hops = least + 1;
+      return;
+    }
     if (nearest !== undefined) return this.#take(nearest);
     this.#leave();
     this.#parent = this.#nearest = undefined;
@@ -483,7 +487,16 @@ function isSameRoot(a: Wave, b: Wave): boolean {
   return a.term === b.term && a.root === b.root;
 }
 
-/** Above 0 when `a` comes later than `b`: by term, then the root's number, then the wave. */
+/** The term or wave after this one. */
+function next(number: number): number {
+  return (number + 1) >>> 0;
+}
+
+/**
+ * Above 0 when `a` comes later than `b`: by term, then the root's number, then the wave. Terms and
+ * waves go round (RFC 1982), so that none is the last: who claims one that is far ahead holds the
+ * tree no longer than it is there.
+ */
 function compareWaves(a: Wave, b: Wave): number {
-  return a.term - b.term || b.root - a.root || a.wave - b.wave;
+  return (a.term - b.term) | 0 || b.root - a.root || (a.wave - b.wave) | 0;
 }

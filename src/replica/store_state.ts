@@ -284,8 +284,8 @@ export class StoreState {
     const { head } = delta;
     if (!this.isNews(origin, head)) return { type: "stale" };
     const held = this.#origins.get(origin);
-    const isMember = held !== undefined || hadPlace || this.#admission.isMember(head.author);
-    if (held === undefined && !this.#hasRoom(isMember)) {
+    const isMember = this.#admission.isMember(head.author);
+    if (held === undefined && !this.#hasRoom(isMember || hadPlace)) {
       return { type: "refused", reason: "too_many_origins" };
     }
     const continues = held?.head?.epoch === head.epoch;

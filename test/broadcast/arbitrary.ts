@@ -49,4 +49,5 @@ export const arbitraryControl: fc.Arbitrary<Control> = fc.oneof(
     }),
   }),
   record({ type: fc.constant("reshape" as const), trees }),
+  record({ type: fc.constant("hello" as const), origin }),
 );

@@ -143,10 +143,12 @@ describe("Plumtree", () => {
     assert.ok(push?.type === "push" && push.gossip.tree === 2 && push.gossip.hops === 0);
   });
 
-  test("who sends while nobody else does makes itself the root", () => {
+  test("who sends for a while, and nobody else does, makes itself the root", () => {
     const bench = Bench.settled("a", "b");
     const publish = () => bench.handle({ type: "publish", topic: "t", payload: EMPTY });
-    for (let i = 1; i < 8; i++) assert.deepEqual(sends(publish(), "shape"), []);
+    // Not for a burst, in which nobody else could have sent anything.
+    for (let i = 0; i < 20; i++) assert.deepEqual(sends(publish(), "shape"), []);
+    bench.pass(6_000);
     const claims = sends(publish(), "shape");
     assert.deepEqual(claims.map(({ peer }) => peer), ["a", "b"]);
     assert.ok(
@@ -158,6 +160,7 @@ describe("Plumtree", () => {
     for (let i = 1; i < 100; i++) {
       const effects = other.handle({ type: "publish", topic: "t", payload: EMPTY });
       assert.deepEqual(sends(effects, "shape"), []);
+      other.pass(1_000);
       other.gossip("a", gossip(i));
     }
   });
@@ -259,7 +262,24 @@ describe("Plumtree", () => {
     bench.handle({ type: "undelivered", peer: "b" });
     assert.deepEqual(recipients(bench.pass(100), "ihave"), ["b"]);
     bench.handle({ type: "undelivered", peer: "b" });
-    assert.deepEqual(recipients(bench.pass(100), "ihave"), []);
+    assert.deepEqual(recipients(bench.pass(100), "ihave"), [], "not at once");
+    const later = bench.pass(6_000);
+    assert.deepEqual(recipients(later, "ihave"), ["b"]);
+    assert.deepEqual(recipients(later, "shape"), ["b"]);
+    assert.equal(bench.machine.wakeAt, Infinity);
+  });
+
+  test("a neighbour whose broadcast was started anew is another one for the trees", () => {
+    const bench = Bench.settled("a", "b");
+    bench.control("a", { type: "hello", origin: 7 });
+    bench.control("a", { type: "hello", origin: 7 });
+    assert.deepEqual(bench.eager(0), ["a"]);
+    bench.pass(5_000);
+    const effects = bench.control("a", { type: "hello", origin: 8 });
+    assert.deepEqual(recipients(effects, "reshape"), ["b", "a"], "a way is asked for");
+    assert.deepEqual(recipients(effects, "shape"), ["a"], "and it hears of the trees");
+    // Once a second, so that nobody can have it done over and over.
+    assert.deepEqual(bench.control("a", { type: "hello", origin: 9 }), []);
   });
 
   test("a million false announcements are bounded and leave honest ones their room", () => {

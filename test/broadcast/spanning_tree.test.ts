@@ -249,11 +249,48 @@ describe("a spanning tree", () => {
     bench.pass(10_000);
     bench.shape("a", 3, { root: 50, wave: 1_000 });
     assert.deepEqual(bench.pass(0), ["a is told 1.50.1001 at 0", "b is told 1.50.1001 at 0"]);
-    assert.deepEqual(bench.shape("a", 3, { root: 50, wave: MAX_NUMBER }), [
-      "a is told 2.50.1 at 0",
-      "b is told 2.50.1 at 0",
+    // The last number there is: the next wave is the first one again, and newer to everybody.
+    bench.shape("a", 3, { root: 50, wave: MAX_NUMBER, term: 1_000_000_000 });
+    assert.deepEqual(bench.pass(1_900), [], "not at once");
+    assert.deepEqual(bench.pass(200), [
+      "a is told 1000000000.50.0 at 0",
+      "b is told 1000000000.50.0 at 0",
     ]);
     assert.ok(bench.tree.isRoot);
+    const other = new Bench("a", "b");
+    other.shape("a", 3, { wave: MAX_NUMBER });
+    other.pass(2_000);
+    other.shape("b", 1, { wave: 0 });
+    other.pass(2_000);
+    assert.ok(other.tree.isFirm("b"));
+  });
+
+  test("invented waves of a root make it say a wave in two seconds, however many there are", () => {
+    const bench = new Bench("liar", "b");
+    bench.tree.claim(bench.now);
+    bench.take();
+    let told = 0;
+    for (let i = 1; i <= 10_000; i++) {
+      told += bench.shape("liar", 3, { root: 50, term: 1 + i, wave: MAX_NUMBER }).length;
+      told += bench.pass(1).length;
+    }
+    assert.ok(told <= 14, `${told} frames in 10 s`);
+  });
+
+  test("no term is the last: a liar's tree ends when it goes", () => {
+    const random = seededRandom(7);
+    const net = new Net(20, 2, random);
+    net.nodes[3]?.tree.claim(0);
+    net.run(10_000);
+    const [liar, ...peers] = net.nodes;
+    assert.ok(liar !== undefined && peers.length > 0);
+    const lie = { tree: 0, term: 2 ** 31, root: 0, wave: MAX_NUMBER, hops: 0 };
+    for (const peer of liar.peers) peer.tree.shaped(liar.name, lie, net.now);
+    net.run(5_000);
+    assert.ok(net.nodes.filter(({ tree }) => tree.isRoot).length === 0, "all follow it");
+    net.remove(liar);
+    net.run(60_000);
+    net.check("after the liar has gone");
   });
 
   test("a flood of invented waves is refused after a few", () => {
