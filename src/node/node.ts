@@ -14,7 +14,7 @@ import type { SupervisorSpec } from "../actor/supervisor_spec.ts";
 import { ActorSystem } from "../actor/system.ts";
 import type { SpawnOptions } from "../actor/system.ts";
 import type { Bytes } from "../base/bytes.ts";
-import { ClosedError, messageOf, TimeoutError } from "../base/errors.ts";
+import { ClosedError, ConflictError, messageOf, TimeoutError } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
 import type { EventsOptions, Overflow } from "../base/events.ts";
 import { HybridLogicalClock } from "../crdt/hlc.ts";
@@ -77,7 +77,11 @@ export interface Membership {
   join(contact: string): Promise<void>;
   /** Leaves the cluster; others are told. The node may join again. */
   leave(): Promise<void>;
-  /** Declares a node down for good, by an operator's word. */
+  /**
+   * Declares an unreachable node down, by an operator's word, where the cluster waits with its verdict.
+   *
+   * @throws ConflictError when the node is alive as far as is known here
+   */
   forget(name: NodeName): void;
   /** The neighbours we gossip with. */
   activeView(): NodeName[];
@@ -464,11 +468,20 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     },
     membership: {
       async join(contact) {
-        membership.join(validateContact(contact));
+        const address = validateContact(contact);
+        roster.rejoin();
+        membership.join(address);
         await node.joined();
       },
       leave,
-      forget: (name) => roster.forget(nodeName(name)),
+      forget(name) {
+        if (roster.member(nodeName(name))?.status === "alive") {
+          throw new ConflictError(
+            `${name} is alive as far as is known here: only the dead are forgotten`,
+          );
+        }
+        roster.forget(name);
+      },
       activeView: () => membership.activeView(),
       passiveView: () => membership.passiveView(),
       members: () => [

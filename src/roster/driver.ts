@@ -74,6 +74,8 @@ export interface RosterDriver extends EventSource<RosterChange> {
   neighbourDown(peer: NodeName): void;
   /** Tells everybody that we leave; settles when it is published. */
   leave(): Promise<void>;
+  /** Takes back that we left, should we have said so. */
+  rejoin(): void;
   /** Declares a node down by an operator's word. */
   forget(name: NodeName): void;
   /** `links.self` has another key: tells everybody. Call before the rows move to it. */
@@ -289,6 +291,7 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
       feed({ type: "leave" });
       await store.flushed();
     },
+    rejoin: () => feed({ type: "rejoin" }),
     forget: (node) => feed({ type: "forget", node }),
     rekeyed() {
       names.set(idOf(self.publicKey), self.name);

@@ -65,6 +65,8 @@ export type RosterEvent =
   /** `heard`: peers from which anything has come since the last tick. */
   | { readonly type: "tick"; readonly heard: readonly NodeName[] }
   | { readonly type: "leave" }
+  /** We join again in the same life; nothing unless we left. */
+  | { readonly type: "rejoin" }
   /** Our own key, `self.publicKey`, has changed. */
   | { readonly type: "rekeyed" }
   /** An operator's word: the node is gone. */
@@ -210,6 +212,13 @@ export class Roster {
       case "leave":
         this.#hasLeft = true;
         effects.push({ type: "publish", incarnation: this.#incarnation, left: true });
+        break;
+      case "rejoin":
+        if (!this.#hasLeft) break;
+        this.#hasLeft = false;
+        // Our word that we left was believed: only a higher incarnation takes it back.
+        this.#incarnation++;
+        effects.push({ type: "publish", incarnation: this.#incarnation, left: false });
         break;
       case "rekeyed":
         this.#rekeyed(effects);

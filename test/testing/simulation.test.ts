@@ -82,6 +82,33 @@ test("a crashed node is declared down everywhere, once, and its services go with
   }
 });
 
+test("a node that leaves and joins again in one life is a member again, with its services", {
+  timeoutMs: 60_000,
+}, async () => {
+  const sim = await createSimulation({ seed: 3, nodes: 4 });
+  await converged(sim, 4);
+  const wanderer = sim.node(3);
+  await sim.run(wanderer.start(Echo, [], { register: "service" }));
+  const others = sim.nodes.slice(0, -1);
+  await sim.until(() => others.every((node) => node.registry.lookup("service").length === 1));
+  await sim.run(wanderer.membership.leave());
+  await sim.until(() => everyoneSees(others, 3), { withinMs: 60_000 });
+  await sim.until(() => others.every((node) => node.registry.lookup("service").length === 0));
+  await sim.run(wanderer.membership.join(sim.node(0).addresses[0] as string));
+  await sim.until(() => everyoneSees(sim.nodes, 4), { withinMs: 60_000 });
+  await sim.until(() => others.every((node) => node.registry.lookup("service").length === 1));
+  await sim.close();
+});
+test("only a node that is not alive can be forgotten", { timeoutMs: 60_000 }, async () => {
+  const sim = await createSimulation({ seed: 4, nodes: 3 });
+  await converged(sim, 3);
+  const [a, , victim] = sim.nodes as [Node, Node, Node];
+  assert.throws(() => a.membership.forget(victim.name), { code: "conflict" });
+  a.membership.forget("nobody@sim");
+  await sim.run({ forMs: 1_000 });
+  assert.ok(everyoneSees(sim.nodes, 3));
+  await sim.close();
+});
 test(
   "a node that stalls for eight seconds is not declared down",
   { timeoutMs: 60_000 },
