@@ -62,6 +62,16 @@ export class ServiceTable {
     }
   }
 
+  /** Takes the visible rows for all that there is: what none of them says is gone. */
+  reset(rows: readonly (readonly [row: Row, node: NodeName])[]): RegistryEvent[] {
+    const events = rows.flatMap(([row, node]) => this.change({ type: "put", row }, node));
+    const left = new Set(rows.map(([{ author, key }]) => rowId(author, key)));
+    for (const held of [...this.#byRow.values()]) {
+      if (!left.has(held.row)) events.push(...this.#drop([held], "down", "noproc"));
+    }
+    return events;
+  }
+
   /** Every instance of a name. */
   lookup(name: string): Instance[] {
     const instances: Instance[] = [];

@@ -89,6 +89,11 @@ export type ReplicaEvent =
     readonly publicKey: Bytes;
     readonly epoch: number;
   }
+  /**
+   * Goes on after an event that was left half done, or an effect that was not carried out. The
+   * batches of the stores in `underWay` still get their answers.
+   */
+  | { readonly type: "resumed"; readonly underWay: ReadonlySet<string> }
   | { readonly type: "tick" };
 
 /** What a replica wants done. */
@@ -277,6 +282,8 @@ export class Replica {
         return this.#storeOf(event.store).forget(event.publicKey, event.epoch);
       case "life":
         return this.#life(event.what, event.publicKey, event.epoch);
+      case "resumed":
+        return this.#resume(event.underWay, now);
       case "tick":
         if (now >= this.#signAgainAt) this.#cutAll();
         return;
@@ -418,6 +425,25 @@ export class Replica {
     const writes = savedMove(store.name, store.self.origin, head, batch.plan);
     if (!saving.isLifeSaved) writes.push(savedLife(store.name, store.self.epoch));
     this.#save(store.name, writes, id);
+  }
+
+  // Our rows go on at the number after the last signed one, and others' are compared with anew.
+  #resume(underWay: ReadonlySet<string>, now: number): void {
+    // What was not asked for yet is asked for anew, so that no answer comes twice.
+    this.#effects = this.#effects.filter((effect) =>
+      effect.type !== "sign" && (effect.type !== "save" || effect.id === undefined)
+    );
+    for (const store of this.#stores.values()) {
+      store.count();
+      if (underWay.has(store.name)) continue;
+      this.#outdated.delete(store.name);
+      const saving = this.#saving.get(store.name);
+      if (saving !== undefined) saving.under = undefined;
+      store.own.settle(false);
+      this.#takeKey(store);
+    }
+    this.#cutAll();
+    for (const peer of this.#neighbours) this.#antiEntropy.neighbourUp(peer, now);
   }
 
   #save(store: string, writes: readonly Write[], id: number | undefined): void {
