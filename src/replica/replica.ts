@@ -165,9 +165,10 @@ export class Replica {
   readonly #stores = new Map<string, StoreState>();
   readonly #neighbours = new Set<NodeName>();
   readonly #verifier = new Verifier<Offer>();
-  readonly #puller: Puller;
-  readonly #server: PullServer;
-  readonly #antiEntropy: AntiEntropy;
+  readonly #context: SyncContext;
+  #puller: Puller;
+  #server: PullServer;
+  #antiEntropy: AntiEntropy;
   /** Our last head in a store that was published. */
   readonly #published = new Map<string, number>();
   /** Stores that only others opened. */
@@ -186,12 +187,11 @@ export class Replica {
   #effects: ReplicaEffect[] = [];
 
   constructor(options: ReplicaOptions, now: number) {
-    const { self, random, sha256, intervalMs } = options;
     this.#options = options;
     this.#publicKey = options.publicKey;
-    const context: SyncContext = {
-      self,
-      random,
+    this.#context = {
+      self: options.self,
+      random: options.random,
       stores: this.#stores,
       neighbours: this.#neighbours,
       relay: (name) => this.#storeFor(name),
@@ -200,12 +200,23 @@ export class Replica {
       sendData: (to, body) => this.#effects.push({ type: "sendData", to, body }),
       refuse: (reason, store) => this.#refuse(reason, store),
     };
-    this.#puller = new Puller(
-      context,
+    this.#puller = this.#newPuller();
+    this.#server = new PullServer(this.#context);
+    this.#antiEntropy = this.#newAntiEntropy(now);
+  }
+
+  #newPuller(lastRequest: number = 0): Puller {
+    const { sha256 } = this.#options;
+    return new Puller(
+      this.#context,
       (store, author, epoch) => originIn(store, author, epoch, sha256),
+      lastRequest,
     );
-    this.#server = new PullServer(context);
-    this.#antiEntropy = new AntiEntropy(context, this.#puller, sha256, intervalMs, now);
+  }
+
+  #newAntiEntropy(now: number): AntiEntropy {
+    const { sha256, intervalMs } = this.#options;
+    return new AntiEntropy(this.#context, this.#puller, sha256, intervalMs, now);
   }
 
   /** A store, for reading. */
@@ -427,7 +438,8 @@ export class Replica {
     this.#save(store.name, writes, id);
   }
 
-  // Our rows go on at the number after the last signed one, and others' are compared with anew.
+  // Rows stay; our own go on at the number after the last signed one. What is under way with others
+  // begins anew, with a comparison with each neighbour.
   #resume(underWay: ReadonlySet<string>, now: number): void {
     // What was not asked for yet is asked for anew, so that no answer comes twice.
     this.#effects = this.#effects.filter((effect) =>
@@ -442,6 +454,9 @@ export class Replica {
       store.own.settle(false);
       this.#takeKey(store);
     }
+    this.#puller = this.#newPuller(this.#puller.lastRequest);
+    this.#server = new PullServer(this.#context);
+    this.#antiEntropy = this.#newAntiEntropy(now);
     this.#cutAll();
     for (const peer of this.#neighbours) this.#antiEntropy.neighbourUp(peer, now);
   }
