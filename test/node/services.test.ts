@@ -73,7 +73,7 @@ describe("the node's own services", () => {
     const children = a.processes.list().filter(({ kind }) => kind === "service");
     const names = ["broadcast", "membership", "registry", "replication", "roster"];
     assert.deepEqual(
-      children.map(({ name }) => name).sort(),
+      children.map(({ name }) => name).sort((x = "", y = "") => x < y ? -1 : 1),
       names.map((name) => `barrel:${name}`),
     );
     for (const { pid } of children) assert.ok(root.links.some((link) => link.equals(pid)));
