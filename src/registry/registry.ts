@@ -24,7 +24,7 @@ import type { Random } from "../base/random.ts";
 import type { Channel, Links } from "../link/ports.ts";
 import type { Meter } from "../metrics/meter.ts";
 import type { Replication, Store } from "../replica/driver.ts";
-import type { Change, Row } from "../replica/store_state.ts";
+import type { Change } from "../replica/store_state.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { Pid } from "../wire/pid.ts";
@@ -450,14 +450,20 @@ class Driver implements RegistryDriver {
     this.#isPaused = false;
     this.#listen();
     this.#endLost();
-    const rows: [Row, NodeName][] = [];
-    for (const row of this.#store.entries()) {
-      const node = this.#nameOf(row.author);
-      if (node === undefined) this.#unnamed.set(String.fromCharCode(...row.author), row.author);
-      else rows.push([row, node]);
+    const rows = [...this.#store.entries()];
+    for (const row of rows) {
+      try {
+        this.#changed({ type: "put", row });
+      } catch (error) {
+        // One that takes us down when it comes must not do so forever.
+        const { logger } = this.#options;
+        logger.log("error", "a row cannot be read again", {
+          error: messageOf(error),
+          key: row.key,
+        });
+      }
     }
-    this.#tell(this.#table.reset(rows));
-    if (this.#unnamed.size > 0) this.#namesAgainAt = this.#options.clock.now() + NAMES_AGAIN_MS;
+    this.#tell(this.#table.keepOnly(rows));
     this.#router = this.#newRouter();
     for (const [name, { retries }] of [...this.#searching]) {
       this.#route({ type: "search", name, retries });

@@ -62,14 +62,11 @@ export class ServiceTable {
     }
   }
 
-  /** Takes the visible rows for all that there is: what none of them says is gone. */
-  reset(rows: readonly (readonly [row: Row, node: NodeName])[]): RegistryEvent[] {
-    const events = rows.flatMap(([row, node]) => this.change({ type: "put", row }, node));
-    const left = new Set(rows.map(([{ author, key }]) => rowId(author, key)));
-    for (const held of [...this.#byRow.values()]) {
-      if (!left.has(held.row)) events.push(...this.#drop([held], "down", "noproc"));
-    }
-    return events;
+  /** Drops what none of the visible rows says: it was missed that they went. */
+  keepOnly(rows: readonly Row[]): RegistryEvent[] {
+    const left = new Set(rows.map(({ author, key }) => rowId(author, key)));
+    return [...this.#byRow.values()].filter(({ row }) => !left.has(row))
+      .flatMap((held) => this.#drop([held], "down", "noproc"));
   }
 
   /** Every instance of a name. */

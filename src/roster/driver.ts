@@ -312,7 +312,15 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
     const isRecord = ({ key }: Row) => key === SELF_KEY;
     const accusations = rows.filter((row) => !isRecord(row));
     for (const row of [...accusations, ...rows.filter(isRecord)]) {
-      attempt(() => changed({ type: "put", row }));
+      try {
+        changed({ type: "put", row });
+      } catch (error) {
+        // One that takes us down when it comes must not do so forever.
+        logger.log("error", "a row cannot be read again", {
+          error: messageOf(error),
+          key: row.key,
+        });
+      }
     }
   };
 
