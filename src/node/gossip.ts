@@ -32,7 +32,8 @@ export function membershipService(
       driver.on(tell);
       return driver;
     },
-    made(now) {
+    stop: (current) => current.close(),
+    renewed(now) {
       // The neighbours of the one that went down are not those of this one.
       for (const node of [...neighbours]) tell({ type: "peerDown", node, reason: "crashed" });
       if (hasJoined) tell({ type: "left" });
@@ -77,7 +78,8 @@ export function broadcastService(
   const service = services.add<Broadcast>({
     name: "broadcast",
     make: (world) => createBroadcast({ ...options, ...world, restarts: ++restarts }),
-    made(now) {
+    stop: (current) => current.close(),
+    renewed(now) {
       for (const one of subscriptions) one.end = now.subscribe(one.topic, one.handler);
       for (const node of neighbours()) now.neighbourUp(node);
     },

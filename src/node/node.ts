@@ -49,7 +49,8 @@ import { broadcastService, membershipService } from "./gossip.ts";
 import type { NodeOptions } from "./options.ts";
 import { createIdentity, followPeer } from "./rotation.ts";
 import type { Identity } from "./rotation.ts";
-import { createServices } from "./services.ts";
+import { addStateful, createServices } from "./services.ts";
+import type { Service } from "./services.ts";
 import {
   validateConnectOptions,
   validateContact,
@@ -246,64 +247,78 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     { random, logger, meter, sha256: (data) => crypto.sha256(data) },
     () => membership.activeView(),
   );
-  const replication: Replication = createReplication({
-    links,
-    keysOf: (publicKey) => ring.keysOf(publicKey),
-    clock,
-    random,
-    crypto,
-    logger,
-    meter,
-    publish: (body) => void broadcast.publish(REPLICA_TOPIC, body),
-    admission: { isMember: (author) => roster.nameOf(author) !== undefined },
-  });
-  broadcast.subscribe(REPLICA_TOPIC, (body) => replication.receive(body));
+  const replicating: Service<Replication> = addStateful(
+    services,
+    "replication",
+    (guarded) =>
+      createReplication({
+        ...guarded,
+        keysOf: (publicKey) => ring.keysOf(publicKey),
+        random,
+        crypto,
+        logger,
+        meter,
+        publish: (body) => void broadcast.publish(REPLICA_TOPIC, body),
+        admission: { isMember: (author) => roster.nameOf(author) !== undefined },
+      }),
+  );
+  const replication = replicating.current;
+  broadcast.subscribe(REPLICA_TOPIC, (body) => replicating.run(() => replication.receive(body)));
 
-  const roster: RosterDriver = createRoster({
-    links,
-    replication,
-    liveness: { ...LIVENESS_DEFAULTS, ...options.liveness },
-    clock,
-    random,
-    logger,
-    meter,
-    ephemeral: !files.durable,
-    heard: (peer) => links.heard(peer),
-    letGo: (peer) => links.letGo(peer),
-    ping: (peer, timeoutMs) => links.ping(peer, timeoutMs),
-    probeHost: (address, timeoutMs) => connector.probe(address, timeoutMs),
-    isAcceptable: (name, publicKey) =>
-      trust.check(name, publicKey) !== "mismatch" && !follower.isSuperseded(name, publicKey),
-    hasFollowed: (name, from, to) => follower.hasFollowed(name, from, to),
-    async follow(name, publicKey, chain) {
-      await followPeer(name, publicKey, chain, links, follower);
-    },
-    onOldKey: (publicKey, epoch) => registry.onLife("forget", publicKey, epoch),
-    successions: () => ring.chain,
-    onLife(what, member) {
-      const { name, publicKey, epoch } = member;
-      registry.onLife(what, publicKey, epoch);
-      replication.onLife(what, publicKey, epoch);
-      // Shared rows stay under the key with which a life began; the node's own moved, and do not return.
-      for (const old of follower.followedBy(name, publicKey)) {
-        if (what !== "restore") registry.onLife(what, old, epoch);
-        replication.onLife(what, old, epoch);
-      }
-      if (what !== "retire") return;
-      trust.forgetEphemeral(member.name);
-    },
-  });
-  const registry: RegistryDriver = createRegistry({
-    system,
-    replication,
-    roster,
-    links,
-    neighbours: () => membership.activeView(),
-    clock,
-    random,
-    logger,
-    meter,
-  });
+  const rostering: Service<RosterDriver> = addStateful(
+    services,
+    "roster",
+    (guarded) =>
+      createRoster({
+        ...guarded,
+        replication,
+        liveness: { ...LIVENESS_DEFAULTS, ...options.liveness },
+        random,
+        logger,
+        meter,
+        ephemeral: !files.durable,
+        heard: (peer) => links.heard(peer),
+        letGo: (peer) => links.letGo(peer),
+        ping: (peer, timeoutMs) => links.ping(peer, timeoutMs),
+        probeHost: (address, timeoutMs) => connector.probe(address, timeoutMs),
+        isAcceptable: (name, publicKey) =>
+          trust.check(name, publicKey) !== "mismatch" && !follower.isSuperseded(name, publicKey),
+        hasFollowed: (name, from, to) => follower.hasFollowed(name, from, to),
+        async follow(name, publicKey, chain) {
+          await followPeer(name, publicKey, chain, links, follower);
+        },
+        onOldKey: (publicKey, epoch) => lifeOf("forget", publicKey, epoch, [registering]),
+        successions: () => ring.chain,
+        onLife(what, member) {
+          const { name, publicKey, epoch } = member;
+          lifeOf(what, publicKey, epoch, [registering, replicating]);
+          // Shared rows stay under the key with which a life began; the node's own moved, and do not return.
+          for (const old of follower.followedBy(name, publicKey)) {
+            const stores = what === "restore" ? [replicating] : [registering, replicating];
+            lifeOf(what, old, epoch, stores);
+          }
+          if (what !== "retire") return;
+          trust.forgetEphemeral(member.name);
+        },
+      }),
+  );
+  const roster = rostering.current;
+  const registering: Service<RegistryDriver> = addStateful(
+    services,
+    "registry",
+    (guarded) =>
+      createRegistry({
+        ...guarded,
+        system,
+        replication,
+        roster,
+        neighbours: () => membership.activeView(),
+        random,
+        logger,
+        meter,
+      }),
+  );
+  const registry = registering.current;
 
   const hlc = new HybridLogicalClock(clock, limits.maxDriftMs);
   const here = { node: self.name, epoch: self.epoch };
@@ -348,12 +363,12 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   membership.on((event) => {
     if (event.type === "peerUp") {
       broadcast.neighbourUp(event.node);
-      replication.neighbourUp(event.node);
-      roster.neighbourUp(event.node);
+      replicating.run(() => replication.neighbourUp(event.node));
+      rostering.run(() => roster.neighbourUp(event.node));
     } else if (event.type === "peerDown") {
       broadcast.neighbourDown(event.node);
-      replication.neighbourDown(event.node);
-      roster.neighbourDown(event.node);
+      replicating.run(() => replication.neighbourDown(event.node));
+      rostering.run(() => roster.neighbourDown(event.node));
     }
     events.emit(event);
   });
@@ -568,3 +583,13 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
 /** Topics of the library and of users are kept apart. */
 const REPLICA_TOPIC = "barrel:replica";
 const USER_TOPIC = "user:";
+
+// Tells stores what became of a life; one that fails over it keeps it from no other.
+function lifeOf(
+  what: "retire" | "restore" | "forget",
+  publicKey: Bytes,
+  epoch: number,
+  stores: readonly Service<Pick<Replication, "onLife">>[],
+): void {
+  for (const store of stores) store.run((current) => current.onLife(what, publicKey, epoch));
+}

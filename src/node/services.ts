@@ -1,6 +1,7 @@
 /**
  * The node's own services, as processes that its root supervisor watches over. A service whose code
- * throws goes down, which shows among the processes, in the log and in the metrics, and is made anew.
+ * throws goes down, which shows among the processes, in the log and in the metrics, and comes up
+ * again: as a new one, or, where what it holds must outlive it, around the state that it had.
  */
 import { child } from "../actor/supervisor_spec.ts";
 import type { ExitReason } from "../actor/messages.ts";
@@ -16,7 +17,7 @@ import type { FrameType } from "../wire/frame_types.ts";
 /** Name of the root supervisor, and what stands before those of its services. */
 const ROOT_NAME = "barrel:root";
 const PREFIX = "barrel:";
-/** A service that was made anew more often than that is left down for a while, as are all others. */
+/** A service that came up again more often than that is left down for a while, as are all others. */
 const INTENSITY = { restarts: 10, withinMs: 10_000 };
 /** How long they stay down then, milliseconds. */
 const PAUSE_MS = 5_000;
@@ -25,14 +26,20 @@ const PAUSE_MS = 5_000;
 export interface ServiceWorld {
   readonly clock: Clock;
   readonly links: Links;
+  /** Takes the service down over what was thrown elsewhere: for a promise, or one effect of many. */
+  readonly failed: (error: unknown) => void;
 }
 
-/** One part of the node that can be made anew. */
-export interface ServiceSpec<T extends { close(): void }> {
+/** One part of the node that can go down and come up again. */
+export interface ServiceSpec<T> {
   readonly name: string;
   readonly make: (world: ServiceWorld) => T;
-  /** Called when `now` is there in place of one that went down. */
-  readonly made: (now: T) => void;
+  /** Takes it down: it does nothing more of its own accord. */
+  readonly stop: (current: T) => void;
+  /** The one that works in place of `former`, which was stopped. @default makes a new one */
+  readonly renew?: (former: T) => T;
+  /** Called when `now` has been put in place of one that went down. */
+  readonly renewed?: (now: T) => void;
 }
 
 /** A service that is there, whichever life of it. */
@@ -55,7 +62,7 @@ export interface ServicesOptions {
 /** The services of one node. */
 export interface Services {
   /** Makes a service at once; its process is there once `start` has been called. */
-  add<T extends { close(): void }>(spec: ServiceSpec<T>): Service<T>;
+  add<T>(spec: ServiceSpec<T>): Service<T>;
   /** Starts the root supervisor. */
   start(): void;
   /** From now on the end of a process says nothing about its service: the node closes. */
@@ -76,17 +83,22 @@ export function createServices(options: ServicesOptions): Services {
   const behaviours = new Map<string, (self: Self<unknown>) => Promise<void>>();
   let isReleased = false;
 
-  const add = <T extends { close(): void }>({ name, make, made }: ServiceSpec<T>): Service<T> => {
+  const add = <T>(spec: ServiceSpec<T>): Service<T> => {
+    const { name, make, stop, renew = () => make(world), renewed } = spec;
     let hasCrashed = false;
     const down = () => {
       try {
-        current.close();
+        stop(current);
       } catch (error) {
-        logger.log("error", `"${name}" could not be closed: ${messageOf(error)}`);
+        logger.log("error", `"${name}" could not be stopped: ${messageOf(error)}`);
       }
     };
     const crash = (error: unknown) => {
-      if (hasCrashed || isReleased) return;
+      if (isReleased) return;
+      if (hasCrashed) {
+        // What others told it while it was down.
+        return logger.log("error", `"${name}" failed again before it was up: ${messageOf(error)}`);
+      }
       hasCrashed = true;
       // It does nothing more with what it may have left half done.
       down();
@@ -100,8 +112,8 @@ export function createServices(options: ServicesOptions): Services {
       if (process !== undefined) process.kind = "service";
       if (!isFirst || hasCrashed) {
         hasCrashed = false;
-        current = make(world);
-        made(current);
+        current = renew(current);
+        renewed?.(current);
       }
       isFirst = false;
       self.signal.addEventListener("abort", () => {
@@ -140,6 +152,26 @@ export function createServices(options: ServicesOptions): Services {
   return { add, start, release: () => void (isReleased = true) };
 }
 
+/**
+ * Adds a service that is never made anew: what it holds, and has signed, must outlive its crashes.
+ * It goes down by `pause`, and comes up by `resume`, around the state that it had.
+ */
+export function addStateful<T extends { pause(): void; resume(): void }>(
+  services: Services,
+  name: string,
+  make: (world: ServiceWorld) => T,
+): Service<T> {
+  return services.add({
+    name,
+    make,
+    stop: (current) => current.pause(),
+    renew(former) {
+      former.resume();
+      return former;
+    },
+  });
+}
+
 function guard(clock: Clock, links: Links, crash: (error: unknown) => void): ServiceWorld {
   const channels = new Map<FrameType, Channel>();
   const watched = (fn: () => void) => () => {
@@ -150,6 +182,7 @@ function guard(clock: Clock, links: Links, crash: (error: unknown) => void): Ser
     }
   };
   return {
+    failed: crash,
     clock: {
       now: () => clock.now(),
       wall: () => clock.wall(),

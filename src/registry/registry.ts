@@ -83,6 +83,10 @@ export interface Registry extends EventSource<RegistryEvent> {
 export interface RegistryDriver extends Registry {
   /** What the roster found about the life of a node. */
   onLife(what: "retire" | "restore" | "forget", publicKey: Bytes, epoch: number): void;
+  /** Stops the frames and the timers, until {@link resume}. Names, ends and rows are still taken. */
+  pause(): void;
+  /** Goes on: reads all rows again, and begins the searches that somebody waits for anew. */
+  resume(): void;
   close(): void;
 }
 
@@ -102,6 +106,8 @@ export interface RegistryOptions {
   readonly random: Random;
   readonly logger: Logger;
   readonly meter: Meter;
+  /** Told of what has thrown where nobody else would hear of it. @default throws it */
+  readonly failed?: (error: unknown) => void;
 }
 
 /** An entry that ended says why for this long, in milliseconds, before its row goes. */
@@ -124,7 +130,7 @@ class Driver implements RegistryDriver {
   readonly #self: NodeName;
   readonly #table: ServiceTable;
   readonly #store: Store;
-  readonly #router: Router;
+  #router: Router;
   readonly #channel: Channel;
   readonly #proxies: Proxies;
   readonly #emitter: Emitter<RegistryEvent>;
@@ -140,13 +146,18 @@ class Driver implements RegistryDriver {
   readonly #routes = new Map<string, { readonly pid: Pid; readonly until: number }>();
   readonly #searching = new Map<
     string,
-    { readonly promise: Promise<Pid | undefined>; settle(pid: Pid | undefined): void }
+    {
+      readonly promise: Promise<Pid | undefined>;
+      retries: number;
+      settle(pid: Pid | undefined): void;
+    }
   >();
+  #isPaused = false;
   #isClosed = false;
 
   constructor(options: RegistryOptions) {
     this.#options = options;
-    const { system, links, clock, logger, meter, random, roster } = options;
+    const { system, links, clock, logger, meter, roster } = options;
     const { name, epoch } = links.self;
     this.#self = name;
     this.#emitter = new Emitter((error) => {
@@ -160,27 +171,45 @@ class Driver implements RegistryDriver {
       pick: (service) => this.#table.pick(service),
       whereis: (service) => this.whereis(service),
     });
-    this.#router = new Router({
-      self: name,
-      random,
-      neighbours: options.neighbours,
-      localProcess: (service) => this.lookupLocal(service)[0]?.pid.id,
-      knownNodes: (service) => [...new Set(this.#table.lookup(service).map(({ node }) => node))],
-    });
+    this.#router = this.#newRouter();
     this.#alarm = new Alarm(clock, () => this.#tick());
     this.#channel = links.channel(FrameType.ROUTER);
-    this.#channel.onFrame = (body, from) =>
-      this.#route({ type: "message", from, message: decodeRouter(body) });
-    this.#channel.onUndelivered = (peer) => this.#route({ type: "undelivered", peer });
+    this.#listen();
     this.#store = options.replication.createStore({
       name: "registry",
       validate: validateRow,
-      onChange: (change) => this.#changed(change),
+      onChange: (change) => this.#attempt(() => this.#changed(change)),
     });
-    const onExit = (pid: Pid, reason: ExitReason) => this.#exited(pid, reason);
+    const onExit = (pid: Pid, reason: ExitReason) => this.#attempt(() => this.#exited(pid, reason));
     system.exitListeners.add(onExit);
     this.#endings.push(() => system.exitListeners.delete(onExit));
-    this.#endings.push(roster.on(() => this.#nameAuthors()));
+    this.#endings.push(roster.on(() => this.#attempt(() => this.#nameAuthors())));
+  }
+
+  #newRouter(): Router {
+    return new Router({
+      self: this.#self,
+      random: this.#options.random,
+      neighbours: this.#options.neighbours,
+      localProcess: (service) => this.lookupLocal(service)[0]?.pid.id,
+      knownNodes: (service) => [...new Set(this.#table.lookup(service).map(({ node }) => node))],
+    });
+  }
+
+  #listen(): void {
+    this.#channel.onFrame = (body, from) =>
+      this.#route({ type: "message", from, message: decodeRouter(body) });
+    this.#channel.onUndelivered = (peer) => this.#route({ type: "undelivered", peer });
+  }
+
+  #attempt(part: () => void): void {
+    try {
+      part();
+    } catch (error) {
+      const { failed } = this.#options;
+      if (failed === undefined) throw error;
+      failed(error);
+    }
   }
 
   // ---- names of our own processes
@@ -221,10 +250,16 @@ class Driver implements RegistryDriver {
 
   #exited(pid: Pid, reason: ExitReason): void {
     const names = this.#ours.get(pid.id);
-    if (names === undefined) return;
-    this.#ours.delete(pid.id);
+    if (names !== undefined) this.#endAll(pid.id, names, reason);
+  }
+
+  #endAll(id: number, names: Set<string>, reason: ExitReason): void {
     const state = encodeState({ type: "down", reason });
-    for (const name of names) this.#end(rowKey(name, pid.id), state);
+    for (const name of names) {
+      this.#end(rowKey(name, id), state);
+      names.delete(name);
+    }
+    this.#ours.delete(id);
   }
 
   #end(key: string, state: Bytes): void {
@@ -337,6 +372,7 @@ class Driver implements RegistryDriver {
     const searching = this.#searching.get(name);
     if (searching !== undefined) {
       // Who asks for more rings than the search under way gets them.
+      searching.retries = Math.max(searching.retries, retries);
       this.#route({ type: "search", name, retries });
       return await searching.promise;
     }
@@ -344,7 +380,7 @@ class Driver implements RegistryDriver {
       throw new OverloadedError(`${MAX_IN_FLIGHT} names are being searched for already`);
     }
     const { promise, resolve } = Promise.withResolvers<Pid | undefined>();
-    this.#searching.set(name, { promise, settle: resolve });
+    this.#searching.set(name, { promise, retries, settle: resolve });
     this.#route({ type: "search", name, retries });
     return await promise;
   }
@@ -403,11 +439,52 @@ class Driver implements RegistryDriver {
     }
   }
 
+  pause(): void {
+    this.#isPaused = true;
+    this.#alarm.cancel();
+    this.#channel.onFrame = this.#channel.onUndelivered = undefined;
+  }
+
+  resume(): void {
+    if (this.#isClosed) return;
+    this.#isPaused = false;
+    this.#listen();
+    this.#endLost();
+    const rows = [...this.#store.entries()];
+    for (const row of rows) {
+      try {
+        this.#changed({ type: "put", row });
+      } catch (error) {
+        // One that takes us down when it comes must not do so forever.
+        const { logger } = this.#options;
+        logger.log("error", "a row cannot be read again", {
+          error: messageOf(error),
+          key: row.key,
+        });
+      }
+    }
+    this.#tell(this.#table.keepOnly(rows));
+    this.#router = this.#newRouter();
+    for (const [name, { retries }] of [...this.#searching]) {
+      this.#route({ type: "search", name, retries });
+    }
+    this.#wind();
+  }
+
+  // Processes whose end we failed to write down.
+  #endLost(): void {
+    const { name: node, epoch } = this.#options.links.self;
+    const { system } = this.#options;
+    for (const [id, names] of this.#ours) {
+      const isThere = system.find(new Pid(node, epoch, id, system)) !== undefined;
+      if (!isThere) this.#endAll(id, names, "noproc");
+    }
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#alarm.cancel();
-    this.#channel.onFrame = this.#channel.onUndelivered = undefined;
+    this.pause();
     for (const end of this.#endings) end();
     this.#proxies.close();
     for (const { settle } of this.#searching.values()) settle(undefined);
@@ -416,7 +493,7 @@ class Driver implements RegistryDriver {
   }
 
   #wind(): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || this.#isPaused) return;
     const lingers = this.#lingering.values().next().value ?? Infinity;
     this.#alarm.set(Math.min(this.#router.wakeAt(), lingers, this.#namesAgainAt));
   }

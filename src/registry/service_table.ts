@@ -62,6 +62,13 @@ export class ServiceTable {
     }
   }
 
+  /** Drops what none of the visible rows says: it was missed that they went. */
+  keepOnly(rows: readonly Row[]): RegistryEvent[] {
+    const left = new Set(rows.map(({ author, key }) => rowId(author, key)));
+    return [...this.#byRow.values()].filter(({ row }) => !left.has(row))
+      .flatMap((held) => this.#drop([held], "down", "noproc"));
+  }
+
   /** Every instance of a name. */
   lookup(name: string): Instance[] {
     const instances: Instance[] = [];

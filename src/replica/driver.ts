@@ -41,6 +41,8 @@ export interface ReplicationOptions {
   readonly intervalMs?: number;
   /** Who may write to a store that does not say so itself. @default everybody is a member */
   readonly admission?: Admission;
+  /** Told of what an effect, or the answer to one, has thrown. @default throws it */
+  readonly failed?: (error: unknown) => void;
 }
 
 /** How a store is made. */
@@ -117,6 +119,13 @@ export interface Replication {
   onLife(what: "retire" | "restore" | "forget", publicKey: Bytes, epoch: number): void;
   /** `links.self` and the keys have changed: writes everything anew under them. */
   rekey(): void;
+  /**
+   * Stops the frames and the timers, until {@link resume}. Writes, neighbours, verdicts and answers
+   * are still taken: nobody would tell them twice.
+   */
+  pause(): void;
+  /** Goes on with what there is: asks again for what got lost, and compares with each neighbour. */
+  resume(): void;
   /** Stops; every pending `flushed` is rejected. */
   close(): void;
 }
@@ -144,13 +153,18 @@ class Driver implements Replication {
   readonly #disks = new Map<string, DurableStore>();
   readonly #effects = new Ring<ReplicaEffect>();
   readonly #logOnce: ReturnType<typeof logOnce>;
+  /** Stores whose batch is with the keys or the disk. */
+  readonly #underWay = new Set<string>();
+  readonly #failed: (error: unknown) => void;
   #flushes: Flush[] = [];
   #isDraining = false;
+  #isPaused = false;
   #hasTurn = false;
   #isClosed = false;
 
   constructor(options: ReplicationOptions) {
     this.#options = options;
+    this.#failed = options.failed ?? rethrow;
     const { links, clock, random, crypto, intervalMs = 10_000, admission } = options;
     const { name: self, publicKey, epoch } = links.self;
     const { sha256 } = crypto;
@@ -162,12 +176,16 @@ class Driver implements Replication {
     this.#alarm = new Alarm(clock, () => this.#feed({ type: "tick" }));
     this.#control = links.channel(FrameType.REPLICA_CONTROL);
     this.#data = links.channel(FrameType.REPLICA_DATA);
+    this.#listen();
+    this.#alarm.set(this.#machine.wakeAt());
+  }
+
+  #listen(): void {
     this.#control.onFrame = (body, from) => this.#feed({ type: "control", from: from.name, body });
     this.#data.onFrame = (body, from) => this.#feed({ type: "data", from: from.name, body });
     const onUndelivered = (peer: NodeName) => this.#feed({ type: "undelivered", peer });
     this.#control.onUndelivered = onUndelivered;
     this.#data.onUndelivered = onUndelivered;
-    this.#alarm.set(this.#machine.wakeAt());
   }
 
   createStore(options: StoreOptions): Store {
@@ -221,7 +239,7 @@ class Driver implements Replication {
   }
 
   receive(body: Bytes): void {
-    this.#feed({ type: "broadcast", body });
+    if (!this.#isPaused) this.#feed({ type: "broadcast", body });
   }
 
   neighbourUp(peer: NodeName): void {
@@ -240,12 +258,24 @@ class Driver implements Replication {
     this.#feed({ type: "rekey", publicKey: this.#options.links.self.publicKey });
   }
 
-  close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+  pause(): void {
+    this.#isPaused = true;
     this.#alarm.cancel();
     this.#control.onFrame = this.#data.onFrame = undefined;
     this.#control.onUndelivered = this.#data.onUndelivered = undefined;
+  }
+
+  resume(): void {
+    if (this.#isClosed) return;
+    this.#isPaused = false;
+    this.#listen();
+    this.#feed({ type: "resumed", underWay: this.#underWay });
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.pause();
     const error = new ClosedError("the node was closed before its writes were published");
     for (const flush of this.#flushes) flush.reject(error);
     this.#flushes = [];
@@ -261,13 +291,26 @@ class Driver implements Replication {
     this.#isDraining = true;
     try {
       for (let effect = this.#effects.shift(); effect; effect = this.#effects.shift()) {
-        this.#perform(effect);
+        try {
+          this.#perform(effect);
+        } catch (error) {
+          // The others are not lost with it.
+          this.#failed(error);
+        }
       }
     } finally {
       this.#isDraining = false;
     }
     this.#settleFlushes();
-    if (!this.#isClosed) this.#alarm.set(this.#machine.wakeAt());
+    if (!this.#isClosed && !this.#isPaused) this.#alarm.set(this.#machine.wakeAt());
+  }
+
+  #answered(event: ReplicaEvent): void {
+    try {
+      this.#feed(event);
+    } catch (error) {
+      this.#failed(error);
+    }
   }
 
   #perform(effect: ReplicaEffect): void {
@@ -281,21 +324,26 @@ class Driver implements Replication {
         return publish(effect.body);
       case "sign":
         crypto.sign(effect.message, keysOf(effect.author)).then(
-          (signature) => this.#feed({ type: "signed", store: effect.store, signature }),
+          (signature) => {
+            this.#underWay.delete(effect.store);
+            this.#answered({ type: "signed", store: effect.store, signature });
+          },
           (error) => {
+            this.#underWay.delete(effect.store);
             this.#options.logger.log("error", "signing a replica head failed; trying again", {
               store: effect.store,
               error: messageOf(error),
             });
-            this.#feed({ type: "signed", store: effect.store, signature: undefined });
+            this.#answered({ type: "signed", store: effect.store, signature: undefined });
           },
         );
+        this.#underWay.add(effect.store);
         return;
       case "verify": {
         const { id, message, signature, publicKey } = effect;
         crypto.verify(signature, message, publicKey).then(
-          (isGood) => this.#feed({ type: "verified", id, isGood }),
-          () => this.#feed({ type: "verified", id, isGood: false }),
+          (isGood) => this.#answered({ type: "verified", id, isGood }),
+          () => this.#answered({ type: "verified", id, isGood: false }),
         );
         return;
       }
@@ -322,9 +370,12 @@ class Driver implements Replication {
   #save({ store, writes, id }: ReplicaEffect & { readonly type: "save" }): void {
     this.#disks.get(store)?.commit(writes).then(
       () => {
-        if (id !== undefined) this.#feed({ type: "saved", store, id, isSaved: true });
+        if (id === undefined) return;
+        this.#underWay.delete(store);
+        this.#answered({ type: "saved", store, id, isSaved: true });
       },
       (error: Error) => {
+        if (id !== undefined) this.#underWay.delete(store);
         this.#options.meter.count("barrel_replica_unsaved_total", { store });
         this.#logOnce(
           `unsaved ${store} ${messageOf(error)}`,
@@ -338,10 +389,11 @@ class Driver implements Replication {
         const isLost = (flush: Flush) => flush.store === state && flush.writes <= covers;
         const lost = this.#flushes.filter(isLost);
         this.#flushes = this.#flushes.filter((flush) => !isLost(flush));
-        this.#feed({ type: "saved", store, id, isSaved: false });
+        this.#answered({ type: "saved", store, id, isSaved: false });
         for (const flush of lost) flush.reject(error);
       },
     );
+    if (id !== undefined) this.#underWay.add(store);
   }
 
   #tell(store: string, change: Change): void {
@@ -391,6 +443,10 @@ class Driver implements Replication {
     }
     this.#flushes = waiting;
   }
+}
+
+function rethrow(error: unknown): never {
+  throw error;
 }
 
 function isFlushed(store: StoreState, writes: number): boolean {

@@ -128,17 +128,20 @@ export class OriginRows {
     return { gone, added, sum, bytes };
   }
 
-  /** Makes the transition; `isShown` says of each new row whether readers see it. */
+  /**
+   * Makes the transition, or throws and makes nothing of it; `isShown` says of each new row whether
+   * readers see it.
+   */
   commit(plan: Plan, head: Head, isShown: (put: Put) => boolean): HeldRow[] {
+    // Copied: the values that arrived are views of a frame, which they would keep alive.
+    const added = plan.added.map((put) => (
+      { ...put, value: put.value.slice(), isShown: isShown(put) }
+    ));
     for (const row of plan.gone) {
       this.#rows.delete(row.seq);
       this.#byKey.delete(row.key);
     }
     const first = plan.added[0]?.seq ?? Infinity;
-    // Copied: the values that arrived are views of a frame, which they would keep alive.
-    const added = plan.added.map((put) => (
-      { ...put, value: put.value.slice(), isShown: isShown(put) }
-    ));
     for (const row of added) {
       this.#rows.set(row.seq, row);
       this.#byKey.set(row.key, row);

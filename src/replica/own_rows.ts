@@ -131,7 +131,6 @@ export class OwnRows {
     for (const key of this.#inSafeOrder(rows)) {
       if (bytes > MAX_BATCH_BYTES - MAX_ROW_BYTES || seq - from === MAX_OPS) break;
       taken.set(key, this.#dirty.get(key) as number);
-      this.#dirty.delete(key);
       const signed = rows.get(key);
       const value = this.#values.get(key);
       if (signed !== undefined && value !== undefined && equalBytes(signed.value, value)) continue;
@@ -142,8 +141,11 @@ export class OwnRows {
       bytes += rowBytes(key, value ?? EMPTY);
     }
     let covers = this.#writes;
-    for (const write of this.#dirty.values()) covers = Math.min(covers, write - 1);
+    for (const [key, write] of this.#dirty) {
+      if (!taken.has(key)) covers = Math.min(covers, write - 1);
+    }
     if (seq === from && (rows.head !== undefined || !this.#signsEmpty)) {
+      this.#clean(taken);
       this.#signedWrites = covers;
       return undefined;
     }
@@ -152,7 +154,13 @@ export class OwnRows {
     const plan = rows.plan(delta, sha256);
     if (typeof plan === "string") throw new Error(`our own batch breaks a limit: ${plan}`);
     const body = { author: this.#author, epoch: this.#epoch, seq, hash: plan.sum.digest() };
+    // What throws before this leaves the writes to the next batch.
+    this.#clean(taken);
     return this.#batch = { body, delta, plan, covers, taken };
+  }
+
+  #clean(taken: ReadonlyMap<string, number>): void {
+    for (const key of taken.keys()) this.#dirty.delete(key);
   }
 
   /** The batch is signed and applied, or could not be signed and goes back. */

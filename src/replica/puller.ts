@@ -90,11 +90,18 @@ export class Puller {
   readonly #waiting = new Set<Want>();
   readonly #peers = new Map<NodeName, PeerState>();
   readonly #distrusted = new Map<string, { failures: number; until: number }>();
-  #lastRequest = 0;
+  #lastRequest: number;
 
-  constructor(context: SyncContext, originOf: OriginIn) {
+  /** `lastRequest`: that of the puller before, whose answers may yet come. */
+  constructor(context: SyncContext, originOf: OriginIn, lastRequest: number = 0) {
     this.#context = context;
     this.#originOf = originOf;
+    this.#lastRequest = lastRequest;
+  }
+
+  /** The number of the last request. */
+  get lastRequest(): number {
+    return this.#lastRequest;
   }
 
   /** Whether nothing is asked of a peer, or to be asked. */

@@ -89,6 +89,11 @@ export type ReplicaEvent =
     readonly publicKey: Bytes;
     readonly epoch: number;
   }
+  /**
+   * Goes on after an event that was left half done, or an effect that was not carried out. The
+   * batches of the stores in `underWay` still get their answers.
+   */
+  | { readonly type: "resumed"; readonly underWay: ReadonlySet<string> }
   | { readonly type: "tick" };
 
 /** What a replica wants done. */
@@ -160,9 +165,10 @@ export class Replica {
   readonly #stores = new Map<string, StoreState>();
   readonly #neighbours = new Set<NodeName>();
   readonly #verifier = new Verifier<Offer>();
-  readonly #puller: Puller;
-  readonly #server: PullServer;
-  readonly #antiEntropy: AntiEntropy;
+  readonly #context: SyncContext;
+  #puller: Puller;
+  #server: PullServer;
+  #antiEntropy: AntiEntropy;
   /** Our last head in a store that was published. */
   readonly #published = new Map<string, number>();
   /** Stores that only others opened. */
@@ -181,12 +187,11 @@ export class Replica {
   #effects: ReplicaEffect[] = [];
 
   constructor(options: ReplicaOptions, now: number) {
-    const { self, random, sha256, intervalMs } = options;
     this.#options = options;
     this.#publicKey = options.publicKey;
-    const context: SyncContext = {
-      self,
-      random,
+    this.#context = {
+      self: options.self,
+      random: options.random,
       stores: this.#stores,
       neighbours: this.#neighbours,
       relay: (name) => this.#storeFor(name),
@@ -195,12 +200,23 @@ export class Replica {
       sendData: (to, body) => this.#effects.push({ type: "sendData", to, body }),
       refuse: (reason, store) => this.#refuse(reason, store),
     };
-    this.#puller = new Puller(
-      context,
+    this.#puller = this.#newPuller();
+    this.#server = new PullServer(this.#context);
+    this.#antiEntropy = this.#newAntiEntropy(now);
+  }
+
+  #newPuller(lastRequest: number = 0): Puller {
+    const { sha256 } = this.#options;
+    return new Puller(
+      this.#context,
       (store, author, epoch) => originIn(store, author, epoch, sha256),
+      lastRequest,
     );
-    this.#server = new PullServer(context);
-    this.#antiEntropy = new AntiEntropy(context, this.#puller, sha256, intervalMs, now);
+  }
+
+  #newAntiEntropy(now: number): AntiEntropy {
+    const { sha256, intervalMs } = this.#options;
+    return new AntiEntropy(this.#context, this.#puller, sha256, intervalMs, now);
   }
 
   /** A store, for reading. */
@@ -277,6 +293,8 @@ export class Replica {
         return this.#storeOf(event.store).forget(event.publicKey, event.epoch);
       case "life":
         return this.#life(event.what, event.publicKey, event.epoch);
+      case "resumed":
+        return this.#resume(event.underWay, now);
       case "tick":
         if (now >= this.#signAgainAt) this.#cutAll();
         return;
@@ -418,6 +436,29 @@ export class Replica {
     const writes = savedMove(store.name, store.self.origin, head, batch.plan);
     if (!saving.isLifeSaved) writes.push(savedLife(store.name, store.self.epoch));
     this.#save(store.name, writes, id);
+  }
+
+  // Rows stay; our own go on at the number after the last signed one. What is under way with others
+  // begins anew, with a comparison with each neighbour.
+  #resume(underWay: ReadonlySet<string>, now: number): void {
+    // What was not asked for yet is asked for anew, so that no answer comes twice.
+    this.#effects = this.#effects.filter((effect) =>
+      effect.type !== "sign" && (effect.type !== "save" || effect.id === undefined)
+    );
+    for (const store of this.#stores.values()) {
+      store.count();
+      if (underWay.has(store.name)) continue;
+      this.#outdated.delete(store.name);
+      const saving = this.#saving.get(store.name);
+      if (saving !== undefined) saving.under = undefined;
+      store.own.settle(false);
+      this.#takeKey(store);
+    }
+    this.#puller = this.#newPuller(this.#puller.lastRequest);
+    this.#server = new PullServer(this.#context);
+    this.#antiEntropy = this.#newAntiEntropy(now);
+    this.#cutAll();
+    for (const peer of this.#neighbours) this.#antiEntropy.neighbourUp(peer, now);
   }
 
   #save(store: string, writes: readonly Write[], id: number | undefined): void {

@@ -484,6 +484,18 @@ export class StoreState {
     return this.#origins.get(origin)?.deltaFrom(version);
   }
 
+  /** Counts and digests anew what the rows are, whatever was left half done. */
+  count(): void {
+    this.#bytes = 0;
+    for (const [origin, rows] of this.#origins) {
+      if (origin === this.#origin) this.digests.set(origin, rows.head);
+      else {
+        this.#bytes += rows.bytes;
+        this.digests.set(origin, this.headOf(origin));
+      }
+    }
+  }
+
   // ---- reading
 
   /** The row that an author, or this life of it, wrote under a key. */

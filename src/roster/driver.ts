@@ -1,6 +1,6 @@
 /** Runs a {@link Roster}: rows of the replicated store, probes, pings and timers. */
 import type { Bytes } from "../base/bytes.ts";
-import type { Clock } from "../base/clock.ts";
+import type { Clock, Timer } from "../base/clock.ts";
 import { equalBytes } from "../base/bytes.ts";
 import { messageOf } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
@@ -10,7 +10,7 @@ import type { Random } from "../base/random.ts";
 import type { Links } from "../link/ports.ts";
 import type { Meter } from "../metrics/meter.ts";
 import type { Replication, Store } from "../replica/driver.ts";
-import type { Change } from "../replica/store_state.ts";
+import type { Change, Row } from "../replica/store_state.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import {
@@ -24,7 +24,7 @@ import {
   SELF_KEY,
   validateRow,
 } from "./messages.ts";
-import type { MemberRecord } from "./messages.ts";
+import type { Evidence, MemberRecord } from "./messages.ts";
 import type { LivenessOptions } from "./options.ts";
 import { Roster, TICK_MS } from "./roster.ts";
 import type { Member, RosterChange, RosterEffect, RosterEvent } from "./roster.ts";
@@ -61,6 +61,8 @@ export interface RosterDriverOptions {
   readonly successions: () => Bytes;
   /** A life was declared over, was not, or is forgotten: other stores follow. */
   readonly onLife: (what: "retire" | "restore" | "forget", member: Member) => void;
+  /** Told of what has thrown where nobody else would hear of it. @default throws it */
+  readonly failed?: (error: unknown) => void;
 }
 
 /** Who is in the cluster. */
@@ -82,6 +84,10 @@ export interface RosterDriver extends EventSource<RosterChange> {
   rekeyed(): void;
   /** Somebody may speak for a node now who could not before. */
   reread(name: NodeName): void;
+  /** Stops the ticks and the questions of others, until {@link resume}. Facts are still taken. */
+  pause(): void;
+  /** Goes on with who is known, and reads all rows again. */
+  resume(): void;
   close(): void;
 }
 
@@ -96,6 +102,9 @@ const PROBE_PING_MS = 2_000;
 export function createRoster(options: RosterDriverOptions): RosterDriver {
   const { links, clock, logger, meter, random } = options;
   const { self } = links;
+  const failed = options.failed ?? ((error: unknown) => {
+    throw error;
+  });
   const emitter = new Emitter<RosterChange>((error) => {
     logger.log("error", `a listener of the roster threw: ${messageOf(error)}`);
   });
@@ -109,14 +118,25 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
   });
   const lastHeard = new Map<NodeName, number>();
   const probing = new Set<NodeName>();
+  const toReread = new Set<NodeName>();
   let isClosed = false;
+  let ticking: Timer | undefined;
+
+  const attempt = (part: () => void) => {
+    try {
+      part();
+    } catch (error) {
+      failed(error);
+    }
+  };
 
   const feed = (event: RosterEvent) => {
     if (isClosed) return;
-    for (const effect of machine.handle(event, clock.now())) carryOut(effect);
+    // One that cannot be carried out keeps nothing from the others.
+    for (const effect of machine.handle(event, clock.now())) attempt(() => carryOut(effect));
   };
 
-  const onChange = ({ type, row }: Change) => {
+  const changed = ({ type, row }: Change) => {
     const { author, epoch, key, value } = row;
     const isThere = type === "put" || type === "restored";
     if (key === SELF_KEY) {
@@ -136,7 +156,7 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
       return takeRecord(author, epoch, record);
     }
     void options.follow(record.name, author, record.successions).then(() => {
-      if (!isClosed) takeRecord(author, epoch, record);
+      if (!isClosed) attempt(() => takeRecord(author, epoch, record));
     });
   };
 
@@ -155,7 +175,7 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
       isMember: (author) => links.peers().some(({ publicKey }) => equalBytes(publicKey, author)),
       strangers: MAX_UNSEEN,
     },
-    onChange,
+    onChange: (change) => attempt(() => changed(change)),
   });
   names.set(idOf(self.publicKey), self.name);
 
@@ -194,16 +214,21 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
   };
 
   const tell = (change: RosterChange) => {
-    meter.count("barrel_members_changed_total", { type: change.type });
-    logger.log("info", `${change.type}: ${change.node}`, { ...change });
-    emitter.emit(change);
+    try {
+      meter.count("barrel_members_changed_total", { type: change.type });
+      logger.log("info", `${change.type}: ${change.node}`, { ...change });
+    } finally {
+      // Nobody would tell it a second time.
+      emitter.emit(change);
+    }
   };
 
   const life = (what: "retire" | "restore" | "forget", member: Member) => {
     options.onLife(what, member);
     if (what === "retire") {
       // Another key may have claimed the name meanwhile: a node without a disk that came back.
-      clock.nextTurn(() => rereadRecordsOf(member.name));
+      if (toReread.size === 0) clock.nextTurn(rereadRecords);
+      toReread.add(member.name);
     } else if (what === "forget") {
       names.delete(idOf(member.publicKey));
       store.retire(member.publicKey, member.epoch);
@@ -221,12 +246,17 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
     });
   };
 
-  const rereadRecordsOf = (name: NodeName) => {
+  const rereadRecords = () => {
+    const names = new Set(toReread);
+    toReread.clear();
     if (isClosed) return;
     for (const { author, epoch, value } of store.rows(SELF_KEY)) {
-      if (decodeRecord(value).name === name) readRecord(author, epoch, value);
+      if (names.has(decodeRecord(value).name)) readRecord(author, epoch, value);
     }
   };
+
+  const found = (peer: NodeName, result: "alive" | Evidence) =>
+    attempt(() => feed({ type: "probed", peer, result }));
 
   // First the cheap question to its host, then a real connection and an answer over it.
   const probe = async (member: Member, connect: boolean) => {
@@ -239,14 +269,14 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
         addresses.slice(0, 2).map((address) => options.probeHost(address, PROBE_HOST_MS)),
       );
       if (answers.length > 0 && answers.every((answer) => answer === "refused")) {
-        return feed({ type: "probed", peer: name, result: "refused" });
+        return found(name, "refused");
       }
       if (!connect || (addresses.length === 0 && !hasLink)) return;
       const peer = await links.connect(name);
       await options.ping(name, PROBE_PING_MS);
-      if (peer.epoch === member.epoch) feed({ type: "probed", peer: name, result: "alive" });
+      if (peer.epoch === member.epoch) found(name, "alive");
     } catch {
-      if (connect) feed({ type: "probed", peer: name, result: "silent" });
+      if (connect) found(name, "silent");
     } finally {
       if (!hasLink) options.letGo(name);
       probing.delete(name);
@@ -254,7 +284,10 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
   };
 
   const channel = links.channel(FrameType.LIVENESS);
-  channel.onFrame = (body) => feed({ type: "probeRequest", request: decodeProbeRequest(body) });
+  const listen = () => {
+    channel.onFrame = (body) => feed({ type: "probeRequest", request: decodeProbeRequest(body) });
+  };
+  listen();
 
   const offLinks = links.on((event) => {
     const { peer } = event;
@@ -272,12 +305,29 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
       heard.push(name);
     }
     for (const name of lastHeard.keys()) if (links.peer(name) === undefined) lastHeard.delete(name);
+    ticking = clock.after(TICK_MS, tick);
     feed({ type: "tick", heard });
-    clock.after(TICK_MS, tick);
+  };
+
+  const rereadAll = () => {
+    const rows = [...store.entries()];
+    const isRecord = ({ key }: Row) => key === SELF_KEY;
+    const accusations = rows.filter((row) => !isRecord(row));
+    for (const row of [...accusations, ...rows.filter(isRecord)]) {
+      try {
+        changed({ type: "put", row });
+      } catch (error) {
+        // One that takes us down when it comes must not do so forever.
+        logger.log("error", "a row cannot be read again", {
+          error: messageOf(error),
+          key: row.key,
+        });
+      }
+    }
   };
 
   publish(0, false);
-  clock.after(TICK_MS, tick);
+  ticking = clock.after(TICK_MS, tick);
 
   return {
     on: (listener) => emitter.on(listener),
@@ -297,9 +347,25 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
       names.set(idOf(self.publicKey), self.name);
       feed({ type: "rekeyed" });
     },
-    reread: rereadRecordsOf,
+    reread(name) {
+      toReread.add(name);
+      rereadRecords();
+    },
+    pause() {
+      ticking?.cancel();
+      channel.onFrame = undefined;
+    },
+    resume() {
+      if (isClosed) return;
+      ticking?.cancel();
+      ticking = clock.after(TICK_MS, tick);
+      listen();
+      feed({ type: "resumed" });
+      rereadAll();
+    },
     close() {
       isClosed = true;
+      ticking?.cancel();
       offLinks();
       emitter.close();
     },

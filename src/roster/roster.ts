@@ -69,6 +69,11 @@ export type RosterEvent =
   | { readonly type: "rejoin" }
   /** Our own key, `self.publicKey`, has changed. */
   | { readonly type: "rekeyed" }
+  /**
+   * Goes on after an event that was left half done, or an effect that was not carried out. All
+   * rows are told again after this, the accusations first.
+   */
+  | { readonly type: "resumed" }
   /** An operator's word: the node is gone. */
   | { readonly type: "forget"; readonly node: NodeName };
 
@@ -151,6 +156,8 @@ export class Roster {
   #lastTick: number | undefined;
   #nextRandomProbe = RANDOM_PROBE_MS;
   #heldSince: number | undefined;
+  // Kept until they are handed over, so that a mistake of ours loses none.
+  #effects: RosterEffect[] = [];
 
   constructor(options: RosterOptions) {
     this.#options = options;
@@ -169,7 +176,7 @@ export class Roster {
 
   /** Takes one event. */
   handle(event: RosterEvent, now: number): RosterEffect[] {
-    const effects: RosterEffect[] = [];
+    const effects = this.#effects;
     switch (event.type) {
       case "record":
         this.#record(event.author, event.epoch, event.record, now, effects);
@@ -223,13 +230,35 @@ export class Roster {
       case "rekeyed":
         this.#rekeyed(effects);
         break;
+      case "resumed":
+        this.#resume(now, effects);
+        break;
       case "forget": {
         const member = this.#members.get(event.node);
         if (member !== undefined) this.#down(member, "forgotten", now, effects);
         break;
       }
     }
+    this.#effects = [];
     return effects;
+  }
+
+  // Says again what we stand by, and drops what others said: they are heard again.
+  #resume(now: number, effects: RosterEffect[]): void {
+    effects.push({ type: "publish", incarnation: this.#incarnation, left: this.#hasLeft });
+    for (const accusation of this.#ours.values()) effects.push({ type: "accuse", accusation });
+    for (const [name, accusers] of this.#accusations) {
+      const ours = this.#ours.get(name);
+      accusers.clear();
+      if (ours !== undefined) accusers.set(this.#selfKey, ours);
+    }
+    for (const member of this.#members.notAlive) {
+      if (member.status === "down") effects.push({ type: "retire", member: { ...member } });
+    }
+    // Nobody was silent while we did not listen.
+    this.#lastTick = undefined;
+    for (const peer of this.#neighbours) this.#watch(peer, now);
+    for (const watch of this.#watches.values()) watch.lastHeard = now;
   }
 
   #record(

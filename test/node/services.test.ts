@@ -2,10 +2,12 @@ import assert from "node:assert/strict";
 import { createNode } from "../../mod.ts";
 import type { Node, NodeEvent, Pid } from "../../mod.ts";
 import type { Logger } from "../../src/base/logger.ts";
+import type { Random } from "../../src/base/random.ts";
 import { realClock, realRandom } from "../../src/base/real.ts";
 import { scopedClock } from "../../src/base/scoped_clock.ts";
 import type { ScopedClock } from "../../src/base/scoped_clock.ts";
 import { memoryMeter } from "../../src/metrics/meter.ts";
+import { QUERY_ID_BYTES } from "../../src/registry/router_messages.ts";
 import { createMemoryNetwork } from "../../src/transport/memory.ts";
 import { afterEach, describe, test, waitFor } from "../harness.ts";
 
@@ -16,12 +18,15 @@ afterEach(async () => {
   for (const clock of clocks.splice(0)) clock.close();
 });
 
-/** Two nodes; the first one's meter throws while `fault.count` names what is counted. */
+/**
+ * Two nodes; the first one's meter throws while `fault.count` names what is counted, and its random
+ * source while `fault.bytes` is the number of bytes that are wanted.
+ */
 async function pair() {
   const clock = scopedClock(realClock);
   clocks.push(clock);
   const network = createMemoryNetwork({ clock, random: realRandom });
-  const fault = { count: "", left: 0 };
+  const fault = { count: "", bytes: 0, left: 0 };
   const log: string[] = [];
   const meter = memoryMeter();
   const faulty = {
@@ -31,6 +36,13 @@ async function pair() {
       meter.count(name as never, ...rest);
     },
   } as typeof meter;
+  const random: Random = {
+    ...realRandom,
+    bytes(length: number) {
+      if (length === fault.bytes && fault.left-- > 0) throw new TypeError("a mistake of ours");
+      return realRandom.bytes(length);
+    },
+  };
   const logger: Logger = { log: (level, message) => void log.push(`${level} ${message}`) };
   const make = async (name: string, more: object) => {
     const node = await createNode({
@@ -44,9 +56,9 @@ async function pair() {
     return node;
   };
   const b = await make("b", {});
-  const a = await make("a", { contactNodes: ["mem://b"], meter: faulty, logger });
+  const a = await make("a", { contactNodes: ["mem://b"], meter: faulty, random, logger });
   await a.joined({ timeoutMs: 10_000 });
-  return { a, b, fault, log };
+  return { a, b, fault, log, meter };
 }
 
 const serviceOf = (node: Node, name: string) => node.processes.info(`barrel:${name}`);
@@ -59,7 +71,11 @@ describe("the node's own services", () => {
     const root = serviceOf(a, "root");
     assert.equal(root?.kind, "supervisor");
     const children = a.processes.list().filter(({ kind }) => kind === "service");
-    assert.deepEqual(children.map(({ name }) => name), ["barrel:broadcast", "barrel:membership"]);
+    const names = ["broadcast", "membership", "registry", "replication", "roster"];
+    assert.deepEqual(
+      children.map(({ name }) => name).sort((x = "", y = "") => x < y ? -1 : 1),
+      names.map((name) => `barrel:${name}`),
+    );
     for (const { pid } of children) assert.ok(root.links.some((link) => link.equals(pid)));
   });
 
@@ -96,6 +112,91 @@ describe("the node's own services", () => {
     await a.broadcast.publish("back", Uint8Array.of(8));
     await waitFor(() => heard.length > 0, { what: "what a says" });
     assert.deepEqual([got, heard], [[7], [8]]);
+  });
+
+  test("replication goes on after a crash with the rows that it had signed", async () => {
+    const { a, b, fault, log, meter } = await pair();
+    const events: NodeEvent[] = [];
+    a.membership.on((event) => events.push(event as NodeEvent));
+    const ours = await a.maps.open("news");
+    const theirs = await b.maps.open("news");
+    await ours.set("before", 1);
+    await waitFor(() => theirs.get("before") === 1, { what: "what a wrote" });
+    const { pid } = serviceOf(a, "replication") as { pid: Pid };
+    const others = ["broadcast", "membership", "registry", "roster"];
+    const untouched = others.map((name) => serviceOf(a, name)?.pid);
+    Object.assign(fault, { count: "barrel_replica_applied_total", left: 1 });
+    await theirs.set("crash", 2);
+    await stays(a, "replication", pid);
+    assert.ok(log.some((line) => /crashed: TypeError: a mistake of ours/.test(line)));
+    assert.ok(log.some((line) => /child "replication" ended and starts again/.test(line)));
+    await ours.set("after", 3);
+    await waitFor(() => theirs.get("after") === 3, { what: "what a wrote after it" });
+    await theirs.set("last", 4);
+    await waitFor(() => ours.get("last") === 4 && ours.get("crash") === 2, { what: "b's rows" });
+    assert.deepEqual(others.map((name) => serviceOf(a, name)?.pid), untouched);
+    const rest = events.filter(({ type }) => type !== "nodeUp");
+    assert.deepEqual(rest, [], "nothing else of the node is disturbed");
+    const counted = Object.entries(meter.snapshot()).filter(([name]) =>
+      name.startsWith("barrel_supervisor_restarts_total")
+    );
+    assert.deepEqual(counted.map(([, value]) => value), [1]);
+  });
+
+  test("writes that are made while replication is down are signed and published", async () => {
+    const { a, b } = await pair();
+    const ours = await a.maps.open("news");
+    const theirs = await b.maps.open("news");
+    const { pid } = serviceOf(a, "replication") as { pid: Pid };
+    a.exit(pid, "kill");
+    await Promise.all([ours.set("x", 1), ours.set("y", 2)]);
+    await theirs.set("z", 3);
+    await stays(a, "replication", pid);
+    const all = () => theirs.get("x") === 1 && theirs.get("y") === 2 && ours.get("z") === 3;
+    await waitFor(all, { what: "all of it, on both sides" });
+  });
+
+  test("the roster keeps who is known, and what it says of a death is told once", async () => {
+    const { a, b, fault } = await pair();
+    const knows = () => a.membership.members().some(({ name }) => name === b.name);
+    await waitFor(knows, { what: "a knows b" });
+    const { pid } = serviceOf(a, "roster") as { pid: Pid };
+    const events: NodeEvent[] = [];
+    a.membership.on((event) => events.push(event as NodeEvent));
+    Object.assign(fault, { count: "barrel_members_changed_total", left: 1 });
+    await b.close();
+    await stays(a, "roster", pid);
+    await waitFor(() => !knows(), { what: "b is down" });
+    await waitFor(() => serviceOf(a, "roster") !== undefined, { what: "the roster is up" });
+    const downs = events.filter(({ type }) => type === "nodeDown");
+    assert.deepEqual(downs, [{ type: "nodeDown", node: b.name, reason: "left" }]);
+  });
+
+  test("the registry keeps its names, and searches again for what was being searched", async () => {
+    const { a, b, fault } = await pair();
+    const idle = () => new Promise<void>(() => {});
+    const mine = a.spawn(idle);
+    const other = b.spawn(idle);
+    await a.registry.register("mine", mine);
+    await b.registry.register("other", other);
+    await waitFor(() => a.registry.lookup("other").length === 1, { what: "b's name" });
+    const events: unknown[] = [];
+    a.registry.on((event) => events.push(event));
+    const { pid } = serviceOf(a, "registry") as { pid: Pid };
+    const found = a.registry.whereis("nobody", { retries: 1 });
+    // The second ring begins in a timer.
+    Object.assign(fault, { bytes: QUERY_ID_BYTES, left: 1 });
+    await stays(a, "registry", pid);
+    assert.equal(await found, undefined);
+    assert.ok(a.registry.lookup("mine").length === 1 && a.registry.lookup("other").length === 1);
+    assert.deepEqual(events, [], "what stayed is not told again");
+    const { pid: second } = serviceOf(a, "registry") as { pid: Pid };
+    a.exit(second, "kill");
+    a.exit(mine, "kill");
+    await stays(a, "registry", second);
+    const isGone = () => b.registry.lookup("mine").length === 0;
+    await waitFor(isGone, { what: "b learns of the end of a process while the registry is down" });
+    assert.equal(events.length, 1);
   });
 
   test("end with their node, and not before it has left", async () => {

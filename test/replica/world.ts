@@ -43,8 +43,13 @@ export interface Node {
   checked: Map<string, string>;
   wakeAt: number;
   bytesSent: number;
+  /** Stores whose signature is on its way. */
+  signing: Set<string>;
   refusals: Map<string, number>;
 }
+
+/** Thrown inside a replica, in place of a mistake of ours. */
+export class Mistake extends Error {}
 
 export interface Network {
   loss: number;
@@ -71,6 +76,8 @@ export class World {
   readonly sent: Record<Kind, number> = { control: 0, data: 0, broadcast: 0 };
   readonly frames: Record<Kind, number> = { control: 0, data: 0, broadcast: 0 };
   events = 0;
+  /** Whether a replica handles an event. */
+  isInside = false;
   /** Whether what is told and shown is held against the model; without, worlds may be large. */
   checks = true;
   /** Whom the nodes know by other means than rows. */
@@ -106,6 +113,7 @@ export class World {
       checked: new Map(),
       wakeAt: Infinity,
       bytesSent: 0,
+      signing: new Set(),
       refusals: new Map(),
     };
     this.nodes.push(node);
@@ -121,6 +129,7 @@ export class World {
     node.told = new Map();
     node.checked = new Map();
     node.wakeAt = Infinity;
+    node.signing = new Set();
     node.replica = new Replica({
       self: node.name,
       publicKey: node.publicKey,
@@ -193,11 +202,18 @@ export class World {
     this.events++;
     let effects: ReplicaEffect[];
     try {
+      this.isInside = true;
       effects = node.replica.handle(event, this.now);
     } catch (error) {
+      if (error instanceof Mistake) {
+        count(node.refusals, "mistake");
+        return this.feed(node, { type: "resumed", underWay: node.signing });
+      }
       if (!(error instanceof ProtocolError)) throw error;
       count(node.refusals, error.reason);
       return;
+    } finally {
+      this.isInside = false;
     }
     for (const effect of effects) this.#perform(node, effect);
     if (this.checks) this.check(node, effects.some((effect) => effect.type === "change"));
@@ -252,11 +268,12 @@ export class World {
         this.#history.set(`${node.name}/${node.epoch}`, lives);
         lives.set(seq, snapshotOf(node.truth));
         const signature = signAs(node.publicKey, effect.message);
-        this.#later(
-          this.#delay(),
-          node,
-          () => this.feed(node, { type: "signed", store: effect.store, signature }),
-        );
+        assert.ok(!node.signing.has(effect.store), "one signature is awaited at a time");
+        node.signing.add(effect.store);
+        this.#later(this.#delay(), node, () => {
+          node.signing.delete(effect.store);
+          this.feed(node, { type: "signed", store: effect.store, signature });
+        });
         return;
       }
       case "verify": {

@@ -124,6 +124,23 @@ test("a host that refuses is proof at once, and with our own silence also for ot
   assert.deepEqual(bench.events(), ["nodeUnreachable n1@x", "nodeDown n1@x"]);
 });
 
+test("after a mistake of ours the rows are read again: nothing is told twice, nothing is missed", () => {
+  const bench = new Bench(6);
+  bench.record(1, { left: true });
+  for (const target of [2, 3]) bench.accuse(4, target);
+  const told = bench.events();
+  assert.deepEqual(told, ["nodeDown n1@x", "nodeUnreachable n2@x", "nodeUnreachable n3@x"]);
+  // It was not heard that the accusation of node 3 was taken back.
+  bench.feed({ type: "resumed" });
+  bench.accuse(4, 2);
+  for (let index = 2; index < 6; index++) bench.record(index);
+  bench.record(1, { left: true });
+  bench.pass(TICK_MS);
+  assert.deepEqual(bench.events().slice(told.length), ["nodeUp n3@x"]);
+  const published = bench.effects.findLast(({ type }) => type === "publish");
+  assert.deepEqual(published, { type: "publish", incarnation: 0, left: false });
+});
+
 test("who is heard again is not accused", () => {
   const bench = new Bench(4);
   bench.feed({ type: "neighbourUp", peer: nameOf(1) });
