@@ -8,6 +8,9 @@ import type { ExitReason, SystemMessage } from "./messages.ts";
 
 import type { Requests } from "./requests.ts";
 
+/** Stands before the names of a node's own services: other nodes can neither end them nor link to them. */
+export const SERVICE_PREFIX: string = "barrel:";
+
 /** What a process does: an asynchronous function over its mailbox. When it returns, it ends. */
 export type Behaviour<Msg> = (self: Self<Msg>) => void | Promise<void>;
 

@@ -11,6 +11,7 @@ import type { PeerIdentity } from "../link/ports.ts";
 import { Exit } from "./messages.ts";
 import type { ExitReason } from "./messages.ts";
 import type { Peer, Peers } from "./peers.ts";
+import { SERVICE_PREFIX } from "./process.ts";
 import type { Process } from "./process.ts";
 import { packNumbers } from "./signals.ts";
 import type { ActorSystem } from "./system.ts";
@@ -197,7 +198,7 @@ export class ProcessLinks {
 
   /** The services of a node are its own affair: other nodes can neither end them nor bind to them. */
   #isOurs(process: Process): boolean {
-    if (process.kind !== "service") return false;
+    if (process.name?.startsWith(SERVICE_PREFIX) !== true) return false;
     this.#system.options.meter.count("barrel_signals_dropped_total");
     return true;
   }

@@ -19,6 +19,7 @@ export function membershipService(
   const listeners = new Set<(event: MembershipEvent) => void>();
   const neighbours = new Set<NodeName>();
   let hasJoined = false;
+  let hasLeft = false;
   const tell = (event: MembershipEvent) => {
     if (event.type === "peerUp") neighbours.add(event.node);
     else if (event.type === "peerDown") neighbours.delete(event.node);
@@ -38,15 +39,17 @@ export function membershipService(
       for (const node of [...neighbours]) tell({ type: "peerDown", node, reason: "crashed" });
       if (hasJoined) tell({ type: "left" });
       for (const contact of contacts) now.join(contact);
-      now.known(known());
+      if (!hasLeft) now.known(known());
     },
   });
   return {
     join(contact) {
+      hasLeft = false;
       contacts.add(contact);
       service.current.join(contact);
     },
     leave() {
+      hasLeft = true;
       contacts.clear();
       service.current.leave();
     },

@@ -4,7 +4,7 @@
  * again: as a new one, or, where what it holds must outlive it, around the state that it had.
  */
 import { child } from "../actor/supervisor_spec.ts";
-import type { ExitReason } from "../actor/messages.ts";
+import { SERVICE_PREFIX } from "../actor/process.ts";
 import type { Self } from "../actor/process.ts";
 import type { Supervisors } from "../actor/supervisor.ts";
 import type { ActorSystem } from "../actor/system.ts";
@@ -15,8 +15,8 @@ import type { Channel, Links } from "../link/ports.ts";
 import type { FrameType } from "../wire/frame_types.ts";
 
 /** Name of the root supervisor, and what stands before those of its services. */
-const ROOT_NAME = "barrel:root";
-const PREFIX = "barrel:";
+const PREFIX = SERVICE_PREFIX;
+const ROOT_NAME = `${PREFIX}root`;
 /** A service that came up again more often than that is left down for a while, as are all others. */
 const INTENSITY = { restarts: 10, withinMs: 10_000 };
 /** How long they stay down then, milliseconds. */
@@ -141,12 +141,14 @@ export function createServices(options: ServicesOptions): Services {
       id: name,
       start: child(behaviour, { name: PREFIX + name }),
     }));
-    const over = (reason: ExitReason) => {
-      if (isReleased) return;
-      logger.log("error", `the node's services are down for ${PAUSE_MS} ms: ${String(reason)}`);
+    let isOver = false;
+    const over = (reason: unknown) => {
+      if (isReleased || isOver) return;
+      isOver = true;
+      logger.log("error", `the node's services are down for ${PAUSE_MS} ms: ${messageOf(reason)}`);
       clock.after(PAUSE_MS, start);
     };
-    supervisors.root({ name: ROOT_NAME, intensity: INTENSITY, children }, over).catch(() => {});
+    supervisors.root({ name: ROOT_NAME, intensity: INTENSITY, children }, over).catch(over);
   };
 
   return { add, start, release: () => void (isReleased = true) };

@@ -66,6 +66,27 @@ const stays = (node: Node, name: string, former: Pid) =>
   waitFor(() => serviceOf(node, name)?.pid.equals(former) === false, { what: `another ${name}` });
 
 describe("the node's own services", () => {
+  test("are out of reach of other nodes' exit signals and links", async () => {
+    const { a, b } = await pair();
+    const names = ["root", "membership", "broadcast", "roster"];
+    const before = names.map((name) => serviceOf(a, name)?.pid);
+    for (const pid of before) {
+      assert.ok(pid !== undefined);
+      b.exit(pid, "kill");
+      b.exit(pid, "shutdown");
+      b.spawn((self) => {
+        self.link(pid);
+        self.exit("crashed");
+      });
+    }
+    // Two exit signals and a link for each.
+    const dropped = () => a.metrics.snapshot()["barrel_signals_dropped_total"];
+    await waitFor(() => dropped() === 12, { what: "all twelve were refused" });
+    names.forEach((name, i) => {
+      assert.ok(serviceOf(a, name)?.pid.equals(before[i] as Pid), `${name} goes on`);
+    });
+  });
+
   test("are processes under its root supervisor", async () => {
     const { a } = await pair();
     const root = serviceOf(a, "root");
