@@ -134,17 +134,21 @@ async function useEverything(contact: string): Promise<void> {
     await node.joined({ timeoutMs: 20_000 });
     return node;
   };
-  const one = await start("witness1"), two = await start("witness2");
+  const one = await start("witness1");
+  const map = await one.maps.open<string>("fuzzed");
+  for (let i = 0; i < 8; i++) await map.set(`key${i}`, "value".repeat(i));
+  // It comes late: it has to ask for the rows.
+  const two = await start("witness2");
   try {
     one.links.setConnectOptions(two.name, { address: two.addresses[0] as string });
     await one.links.connect(two.name);
     // the overlay, broadcasts, replicated rows, names
-    const map = await one.maps.open<string>("fuzzed");
-    await two.maps.open<string>("fuzzed");
+    const copy = await two.maps.open<string>("fuzzed");
+    while (copy.get("key7") === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
     two.broadcast.subscribe("fuzz", () => {});
     for (let i = 0; i < 8; i++) {
       await one.broadcast.publish("fuzz", new Uint8Array(20 + i));
-      await map.set(`key${i}`, "value".repeat(i));
+      await map.set(`later${i}`, "value".repeat(i));
     }
     const adder = await two.start(Adder, [], { register: "adder" });
     await one.registry.whereis("adder", { retries: 20 });
