@@ -27,7 +27,7 @@ const HANDSHAKE: readonly number[] = [
 ];
 
 /** Types that the nodes below send in any case. */
-export const SPOKEN: readonly number[] = Object.entries(FrameType)
+const SPOKEN: readonly number[] = Object.entries(FrameType)
   // The first group is written by the pipe itself; the others are of failures and of rotations.
   .filter(([name, type]) => type >= 0x08 && !HANDSHAKE.includes(type) && name !== "SUCCESSION")
   .map(([, type]) => type);

@@ -22,7 +22,7 @@ async function crossing(seed: number, stallMs: number): Promise<void> {
   const moving = (async () => {
     for (let round = 0; round < 3; round++) {
       await move(a, b);
-      move(b, a);
+      void move(b, a);
     }
     await Promise.all(moves);
   })().finally(() => (isOver = true));
