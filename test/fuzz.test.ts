@@ -11,7 +11,16 @@ for (const victim of RUNTIMES) {
     skip,
     timeoutMs: 180_000,
   }, async () => {
-    const args = ["--packets", "2000", "--connections", "60", "--runtime", victim];
+    const args = [
+      "--packets",
+      "2000",
+      "--connections",
+      "40",
+      "--frames",
+      "2000",
+      "--runtime",
+      victim,
+    ];
     const fuzz = startProgram("node", "test/fuzz/main.ts", args);
     try {
       assert.equal(await fuzz.exited, 0, fuzz.output.join("\n"));

@@ -11,16 +11,29 @@ export type RuntimeName = (typeof RUNTIMES)[number];
 const root = fileURLToPath(new URL("..", import.meta.url));
 
 // The command that runs a program of this repository on `runtime`.
-function commandOf(runtime: RuntimeName, program: string): [string, string[]] {
+function commandOf(
+  runtime: RuntimeName,
+  program: string,
+  exposesGc: boolean,
+): [string, string[]] {
+  const gc = (flag: string) => exposesGc ? [flag] : [];
   const binary = `${root}node_modules/.bin/${runtime}`;
   const file = `${root}${program}`;
   switch (runtime) {
     case "deno":
-      return [binary, ["run", "-A", "--unstable-net", "--config", `${root}deno.json`, file]];
+      return [binary, [
+        "run",
+        "-A",
+        "--unstable-net",
+        ...gc("--v8-flags=--expose-gc"),
+        "--config",
+        `${root}deno.json`,
+        file,
+      ]];
     case "bun":
       return [binary, [file]];
     case "node":
-      return [binary, ["--disable-warning=ExperimentalWarning", file]];
+      return [binary, ["--disable-warning=ExperimentalWarning", ...gc("--expose-gc"), file]];
   }
 }
 
@@ -42,14 +55,22 @@ export interface Program {
   kill(signal?: "SIGTERM" | "SIGKILL" | "SIGINT"): Promise<void>;
 }
 
-/** Starts a program of this repository on `runtime`, in a network namespace where one is named. */
+/** How a program is started. */
+export interface ProgramOptions {
+  /** The network namespace to run it in. */
+  readonly namespace?: string;
+  /** Whether it can have its garbage collected: `gc` of V8; Bun always can. */
+  readonly exposesGc?: boolean;
+}
+
+/** Starts a program of this repository on `runtime`. */
 export function startProgram(
   runtime: RuntimeName,
   program: string,
   args: readonly string[] = [],
-  namespace?: string,
+  { namespace, exposesGc = false }: ProgramOptions = {},
 ): Program {
-  const [binary, prefix] = commandOf(runtime, program);
+  const [binary, prefix] = commandOf(runtime, program, exposesGc);
   const [command = "", ...before] = namespace === undefined
     ? [binary]
     : ["ip", "netns", "exec", namespace, binary];

@@ -20,7 +20,8 @@ export interface Contender {
  * - `newLife`: the peer has restarted; the old link is dead;
  * - `reconnect`: the end that had dialled the old link dials again, so it has lost the old one;
  * - `takeOver`: the old link drains, and the new one is used after it;
- * - `yield`: both ends dialled at once and the old link stays, if it still lives.
+ * - `yield`: the old link stays, if it still lives: both ends dialled at once, or the new one was to
+ *   take over from a link that another has taken over from meanwhile.
  */
 export type Arrival = "staleLife" | "newLife" | "reconnect" | "takeOver" | "yield";
 
@@ -29,7 +30,7 @@ export function judgeArrival(old: Contender, next: Contender, ownKey: Bytes): Ar
   if (next.peer.epoch < old.peer.epoch) return "staleLife";
   if (!isSameLife(old.peer, next.peer)) return "newLife";
   if (next.replaces.length > 0 && equalBytes(next.replaces, old.id)) return "takeOver";
-  if (next.role === old.role) return "reconnect";
+  if (next.role === old.role) return next.replaces.length > 0 ? "yield" : "reconnect";
   // The connection that the smaller key dialled stays.
   const weDialSmaller = compareBytes(ownKey, next.peer.publicKey) < 0;
   return (next.role === "client") === weDialSmaller ? "takeOver" : "yield";

@@ -136,8 +136,12 @@ export function createConnector(options: ConnectorOptions): Connector {
       else later.destroy();
     };
     connection.onPipe = early;
+    const startedAt = clock.now();
+    const took = (outcome: HandshakeEnd) =>
+      countDuration(meter, connection.role, outcome, clock.now() - startedAt);
     try {
       const outcome = await runHandshake(connection, control, handshake, replaces);
+      took(outcome.type === "established" ? "accepted" : "redial");
       if (outcome.type !== "established" || outcome.session === undefined) {
         return { connection, control, outcome, earlyPipes: waiting };
       }
@@ -149,6 +153,8 @@ export function createConnector(options: ConnectorOptions): Connector {
       };
       return { connection: sealed.connection, control, outcome, earlyPipes };
     } catch (error) {
+      const isRedial = error instanceof HandshakeError && error.reason === "redial";
+      took(isRedial ? "redial" : "refused");
       refused(connection, error);
       throw error;
     }
@@ -328,6 +334,22 @@ export function createConnector(options: ConnectorOptions): Connector {
 
 function isTlsFailure(error: unknown): boolean {
   return error instanceof TransportError && error.reason === "tls";
+}
+
+type HandshakeEnd = "accepted" | "redial" | "refused";
+
+/** Upper bounds of the classes of durations, milliseconds; what takes longer is in `+Inf`. */
+const DURATION_CLASSES_MS = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
+
+// From the first byte of ours to the end: TLS has ended before. Each class counts all that took no
+// longer, as histograms of Prometheus do.
+function countDuration(meter: Meter, role: string, outcome: HandshakeEnd, tookMs: number): void {
+  const labels = { role, outcome };
+  meter.count("barrel_handshake_ms_total", labels, tookMs);
+  for (const le of DURATION_CLASSES_MS) {
+    if (tookMs <= le) meter.count("barrel_handshakes_within_total", { ...labels, le: `${le}` });
+  }
+  meter.count("barrel_handshakes_within_total", { ...labels, le: "+Inf" });
 }
 
 function hostOf(address: string): string {

@@ -18,6 +18,8 @@ const MAX_DATA_PIPES = 64;
 /** How long a goodbye goes on while no byte moves, and in all, milliseconds. */
 const GOODBYE_QUIET_MS = 3_000;
 const GOODBYE_MAX_MS = 30_000;
+/** The same quiet when another link takes over: what is not delivered by then is lost. */
+const HANDOVER_QUIET_MS = 8_000;
 /** The ends of a connection and of its pipes are told this close together, milliseconds. */
 const TOLD_WITHIN_MS = 100;
 /** How long the first measurement of the round trip may take, milliseconds. */
@@ -192,6 +194,11 @@ export class Link {
     return this.#isLingering;
   }
 
+  /** Whether it carries no more messages; streams may go on. */
+  get isOver(): boolean {
+    return this.#isTold;
+  }
+
   /** Settles when it carries no more messages; streams may go on. */
   get over(): Promise<void> {
     return this.#over.promise;
@@ -278,7 +285,8 @@ export class Link {
   // Gives up when nothing moves any more: what is large may take its time.
   #watchGoodbye(moved: number, end: number): void {
     const { clock } = this.#options;
-    this.#goodbyeTimer = clock.after(GOODBYE_QUIET_MS, () => {
+    const quietMs = this.#isReplaced ? HANDOVER_QUIET_MS : GOODBYE_QUIET_MS;
+    this.#goodbyeTimer = clock.after(quietMs, () => {
       const now = this.#moved();
       if (now !== moved && clock.now() < end) return this.#watchGoodbye(now, end);
       this.connection.close(CloseCode.GOODBYE_TIMEOUT, "goodbye timed out");

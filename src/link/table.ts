@@ -110,7 +110,9 @@ interface Entry {
   holds: number;
   drained: PromiseWithResolvers<void> | undefined;
   /** A link that went because another takes over, which is not here yet. */
-  handover: { readonly peer: Link["peer"]; readonly timer: Timer } | undefined;
+  handover:
+    | { readonly peer: Link["peer"]; readonly isKept: boolean; readonly timer: Timer }
+    | undefined;
   connectOptions: ConnectOptions | undefined;
   migrating: Promise<void> | undefined;
 }
@@ -120,8 +122,10 @@ const LINGER_MS = 3_000;
 const LINGER_SWEEP_MS = 1_000;
 /** How long the link in use has to show that it lives when the peer dials anew, milliseconds. */
 const CHALLENGE_MS = 1_500;
+/** How much later than another connection a link may answer when the peer was asleep, milliseconds. */
+const WAKING_MS = 500;
 /** How long a link may be gone for its successor before that is told, milliseconds. */
-const HANDOVER_MS = 2_000;
+const HANDOVER_MS = 5_000;
 
 /** Creates an empty table. */
 export function createLinkTable(options: LinkTableOptions): LinkTable {
@@ -272,9 +276,10 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
         return supersede(entry, link, arrival === "newLife" ? "replaced" : "lost");
       case "takeOver":
         entry.link = link;
+        link.isKept ||= old.isKept;
         entry.draining.add(old);
         old.close("replaced");
-        return whenDead(old, () => old.abort("lost", "does not answer"));
+        return whenDead(old, link, () => old.abort("lost", "does not answer"));
       case "yield":
         return challenge(entry, link);
     }
@@ -301,12 +306,25 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       if (isAlive) link.close("replaced");
       else supersede(entry, link, "lost");
     };
-    whenDead(old, () => settle(false), () => settle(true));
+    whenDead(old, link, () => settle(false), () => settle(true));
   };
 
-  const whenDead = (link: Link, dead: () => void, alive = () => {}) => {
+  // A peer that stands still for a moment is silent everywhere: `witness`, another connection to it,
+  // has to show that it is awake before the silence of one counts.
+  const whenDead = (link: Link, witness: Link, dead: () => void, alive = () => {}) => {
     const { heard } = link;
-    link.ping(CHALLENGE_MS).then(alive, () => link.heard === heard ? dead() : alive());
+    const isSilent = () => link.heard === heard;
+    const ask = () => {
+      if (link.isOver || witness.isOver || isClosed) return alive();
+      link.ping(CHALLENGE_MS).then(alive, () => {
+        if (!isSilent()) return alive();
+        witness.ping(CHALLENGE_MS).then(
+          () => clock.after(WAKING_MS, () => isSilent() ? dead() : alive()),
+          () => clock.after(WAKING_MS, ask),
+        );
+      });
+    };
+    ask();
   };
 
   const install = (entry: Entry, link: Link) => {
@@ -316,6 +334,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     if (!isSuccessor) endHandover(entry, "lost");
     handover?.timer.cancel();
     entry.handover = undefined;
+    if (isSuccessor) link.isKept ||= handover.isKept;
     if (!isSuccessor) emit({ type: "linkUp", peer: link.peer });
     flush(link.peer.name, entry);
   };
@@ -354,7 +373,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
           endHandover(entry, "lost");
           tidy(name, entry);
         });
-        entry.handover = { peer: link.peer, timer };
+        entry.handover = { peer: link.peer, isKept: link.isKept, timer };
       } else emit({ type: "linkDown", peer: link.peer, reason });
       const { challenger } = entry;
       entry.challenger = undefined;
@@ -368,7 +387,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
 
   const flush = (name: NodeName, entry: Entry) => {
     const { link } = entry;
-    if (link === undefined || entry.draining.size > 0) return;
+    // One that says goodbye takes no more: what waits goes over the next.
+    if (!link?.isOpen || entry.draining.size > 0) return;
     for (let frame = entry.outbox.shift(); frame !== undefined; frame = entry.outbox.shift()) {
       if (frame.epoch !== 0 && frame.epoch !== link.peer.epoch) {
         undelivered(name, [frame], "another life of the node");
@@ -650,8 +670,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const sweep = () => {
     if (isClosed) return;
     const now = clock.now();
-    for (const [name, { link, holds }] of entries) {
-      if (link === undefined || holds > 0 || link.streams.count > 0) continue;
+    for (const [name, { link, holds, outbox }] of entries) {
+      if (link === undefined || holds > 0 || link.streams.count > 0 || !outbox.isEmpty) continue;
       if (now - link.usedAt < settings.idleAfterMs) continue;
       if (!options.isNeeded(name)) link.close("idle");
     }
@@ -682,6 +702,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     const entry = entries.get(name);
     if (entry?.link === undefined || entry.link.role === "server") return;
     if (entry.link.isKept || entry.holds > 0 || entry.link.streams.count > 0) return;
+    // Messages wait for the link before it to drain.
+    if (!entry.outbox.isEmpty) return;
     if (options.isNeeded(name)) return;
     entry.link.close("idle");
   };

@@ -14,6 +14,14 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "Handshakes that were refused, by role, reason and side",
   },
+  barrel_handshake_ms_total: {
+    kind: "counter",
+    help: "Time that handshakes took behind TLS, milliseconds, by role and outcome",
+  },
+  barrel_handshakes_within_total: {
+    kind: "counter",
+    help: "Handshakes that took no longer than `le` milliseconds, by role and outcome",
+  },
   barrel_keys_rotated_total: { kind: "counter", help: "Rotations of this node's key" },
   barrel_keys_followed_total: { kind: "counter", help: "Pins that followed a peer's new key" },
   barrel_links: { kind: "gauge", help: "Authenticated connections now" },

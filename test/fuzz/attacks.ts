@@ -8,6 +8,7 @@ import type { Foundation } from "../../src/node/foundation.ts";
 import type { Transport } from "../../src/transport/contract.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
 import { dial } from "../conformance/world.ts";
+import type { RealFrame } from "./real_frames.ts";
 
 const TYPES: readonly number[] = [...Object.values(FrameType), 0x00, 0x3f, 0x7f, 0xff];
 const IGNORE = { onFrame() {}, onEnd() {}, onAbort() {}, onFailure() {}, onDrain() {} };
@@ -85,11 +86,12 @@ export async function flood(
   socket.close();
 }
 
-/** A stranger that has a TLS connection, and talks nonsense on it: frames sent. */
+/** A stranger that has a TLS connection, and sends nonsense or a changed handshake: frames sent. */
 export async function strangerTalks(
   transport: Transport,
   address: string,
   random: Random,
+  handshakes: readonly RealFrame[],
 ): Promise<number> {
   const connection = await dial(transport, address);
   const pipe = await connection.openPipe("bidirectional");
@@ -99,13 +101,12 @@ export async function strangerTalks(
     sent++;
   } else {
     const framed = new FramedPipe(pipe, IGNORE, { maxMessageBytes: 1_000_000, autoConsume: true });
+    const isNearlyRight = randomBelow(random, 2) === 0;
     for (let i = randomBelow(random, 20); i >= 0; i--) {
-      framed.send(
-        0,
-        TYPES[randomBelow(random, TYPES.length)] as number,
-        noise(random, 5_000),
-        new Uint8Array(0),
-      );
+      const { type, body } = isNearlyRight
+        ? handshakes[randomBelow(random, handshakes.length)] as RealFrame
+        : { type: TYPES[randomBelow(random, TYPES.length)] as number, body: noise(random, 5_000) };
+      framed.send(0, type, isNearlyRight ? slightly(random, body) : body, new Uint8Array(0));
       sent++;
     }
   }
@@ -118,44 +119,93 @@ export async function strangerTalks(
   return sent;
 }
 
-/** A member that has authenticated, and then sends nonsense of every type: frames sent. */
+const STREAM_TYPES: readonly number[] = [
+  FrameType.DATA,
+  FrameType.STREAM_ACCEPTED,
+  FrameType.STREAM_FINISH,
+  FrameType.STREAM_FINISH_ACK,
+  FrameType.STREAM_RESET,
+  FrameType.STREAM_STOP,
+];
+/** Types below this ride the control pipe. */
+const FIRST_DATA_TYPE = 0x30;
+const MOST_DATA_PIPES = 4;
+
+// Random bytes of any type, a real frame, or a changed copy of one.
+function lie(random: Random, real: readonly RealFrame[]): RealFrame {
+  const chance = randomBelow(random, 10);
+  if (chance === 0) {
+    const type = TYPES[randomBelow(random, TYPES.length)] as number;
+    return { type, body: noise(random, 3_000) };
+  }
+  const frame = real[randomBelow(random, real.length)] as RealFrame;
+  if (chance === 1) return frame;
+  if (chance === 2) return { ...frame, type: TYPES[randomBelow(random, TYPES.length)] as number };
+  return { ...frame, body: slightly(random, frame.body) };
+}
+
+// One change, mostly: a frame with many is refused at its first byte.
+function slightly(random: Random, body: Uint8Array): Uint8Array {
+  if (randomBelow(random, 4) === 0 || body.length === 0) return mutated(random, body);
+  const copy = body.slice();
+  const at = randomBelow(random, copy.length);
+  const old = copy[at] as number;
+  const edges = [0, 1, 0x7f, 0x80, 0xff, old + 1, old - 1, old ^ (1 << randomBelow(random, 8))];
+  copy[at] = edges[randomBelow(random, edges.length)] as number;
+  return copy;
+}
+
+/**
+ * A member that has authenticated, and then sends changed copies of `real` frames on pipes like
+ * those of honest links, and nonsense of every type: frames sent.
+ */
 export async function memberLies(
   { connector }: Foundation,
   address: string,
   random: Random,
+  real: readonly RealFrame[],
 ): Promise<number> {
   const { connection, control } = await connector.dial(address);
-  let sent = 0;
+  let isOver = false, sent = 0;
+  void connection.closed.then(() => (isOver = true));
+  connection.onPipe = (pipe) => pipe.destroy();
   control.resume();
-  const pipe = randomBelow(random, 2) === 0
-    ? control
-    : new FramedPipe(await connection.openPipe("bidirectional"), IGNORE, {
+  const open = async (preamble: Uint8Array) => {
+    const pipe = new FramedPipe(await connection.openPipe("bidirectional"), IGNORE, {
       maxMessageBytes: 1_000_000,
       autoConsume: true,
     });
-  if (pipe !== control) {
-    const total = 1 + randomBelow(random, 4);
-    pipe.send(
-      0,
-      FrameType.PREAMBLE,
-      Uint8Array.of(1 + randomBelow(random, 3), 0, total),
-      new Uint8Array(0),
-    );
+    pipe.send(0, FrameType.PREAMBLE, preamble, new Uint8Array(0));
+    return pipe;
+  };
+  const data: FramedPipe[] = [];
+  try {
+    const total = 1 + randomBelow(random, MOST_DATA_PIPES);
+    for (let index = 0; index < total; index++) {
+      data.push(await open(Uint8Array.of(1, index, total)));
+    }
+    for (let left = 20 + randomBelow(random, 80); left > 0 && !isOver; left--) {
+      const { type, body } = lie(random, real);
+      let pipe = type < FIRST_DATA_TYPE ? control : data[randomBelow(random, total)] as FramedPipe;
+      if (type === FrameType.PREAMBLE || STREAM_TYPES.includes(type)) {
+        const opening = real.filter((one) => one.type === FrameType.PREAMBLE && one.body[0] !== 1);
+        const preamble = opening[randomBelow(random, opening.length)]?.body ?? body;
+        pipe = await open(type === FrameType.PREAMBLE ? body : preamble);
+      } else if (randomBelow(random, 50) === 0) pipe = control;
+      pipe.send(left, type, body, new Uint8Array(0));
+      sent++;
+      // So that what is refused ends the connection before all of the rest has left in vain.
+      if (left % 4 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  } catch (error) {
+    // It was cut off between two frames.
+    if (!isOver) await Promise.race([connection.closed, pause(1_000)]);
+    if (!isOver) throw error;
   }
-  for (let i = randomBelow(random, 10); i >= 0; i--) {
-    pipe.send(
-      i,
-      TYPES[randomBelow(random, TYPES.length)] as number,
-      noise(random, 3_000),
-      new Uint8Array(0),
-    );
-    sent++;
-  }
-  await Promise.race([
-    connection.closed,
-    new Promise((resolve) => setTimeout(resolve, 10 + randomBelow(random, 30))),
-  ]);
+  await Promise.race([connection.closed, pause(5 + randomBelow(random, 20))]);
   connection.close(1, "enough");
   await connection.closed;
   return sent;
 }
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,53 +1,10 @@
 import assert from "node:assert/strict";
 import { TransportError } from "../../src/base/errors.ts";
 import type { NodeName } from "../../src/wire/node_name.ts";
-import { FrameType } from "../../src/wire/frame_types.ts";
 import { describe, test } from "../harness.ts";
-import { linkWorld } from "./world.ts";
+import { conversation, KEYS } from "./conversation.ts";
+import { linkWorld, pair } from "./world.ts";
 import type { LinkNode, LinkWorld } from "./world.ts";
-
-const KEYS = 8;
-
-/** Sends numbered signals on several keys, some of them large, and remembers what arrives. */
-function conversation(from: LinkNode, to: LinkNode) {
-  const sent = Array<number>(KEYS).fill(0);
-  const arrived = Array.from({ length: KEYS }, (): number[] => []);
-  to.links.signals.onSignal = (_type, body) => {
-    const view = new DataView(body.buffer, body.byteOffset);
-    arrived[view.getUint8(0)]?.push(view.getUint32(1));
-  };
-  return {
-    sent,
-    arrived,
-    send(key: number) {
-      const number = sent[key] as number;
-      sent[key] = number + 1;
-      const head = new Uint8Array(5);
-      new DataView(head.buffer).setUint8(0, key);
-      new DataView(head.buffer).setUint32(1, number);
-      const payload = new Uint8Array(number % 17 === 3 ? 200_000 : number % 90);
-      void from.links.signals.send(to.self.name, 0, key, FrameType.SEND, head, payload);
-    },
-    get isComplete() {
-      return arrived.every((numbers, key) => numbers.length === sent[key]);
-    },
-    check() {
-      for (const [key, numbers] of arrived.entries()) {
-        assert.deepEqual(numbers, Array.from({ length: sent[key] as number }, (_, i) => i));
-      }
-    },
-  };
-}
-
-async function pair(world: LinkWorld) {
-  const [a, b] = [await world.start("a"), await world.start("b")];
-  a.resolvers.push((name) => name === b.self.name ? b.self.addresses : []);
-  b.resolvers.push((name) => name === a.self.name ? a.self.addresses : []);
-  await world.until(a.links.connect(b.self.name));
-  await world.holds(() => b.links.list().length === 1);
-  a.links.keep(b.self.name);
-  return { a, b };
-}
 
 const close = (world: LinkWorld, ...nodes: LinkNode[]) =>
   world.until(Promise.all(nodes.map(({ links }) => links.close())));

@@ -107,3 +107,14 @@ export function linkWorld(
     },
   };
 }
+
+/** Two nodes that know each other's address, and a link from `a` to `b` that stays. */
+export async function pair(world: LinkWorld): Promise<{ a: LinkNode; b: LinkNode }> {
+  const [a, b] = [await world.start("a"), await world.start("b")];
+  a.resolvers.push((name) => name === b.self.name ? b.self.addresses : []);
+  b.resolvers.push((name) => name === a.self.name ? a.self.addresses : []);
+  await world.until(a.links.connect(b.self.name));
+  await world.holds(() => b.links.list().length === 1);
+  a.links.keep(b.self.name);
+  return { a, b };
+}

@@ -63,7 +63,7 @@ export class Member {
       this.runtime,
       "test/soak/member_program.ts",
       [JSON.stringify(options)],
-      this.place.namespace,
+      this.place.namespace === undefined ? {} : { namespace: this.place.namespace },
     );
     this.#program = program;
     let seen = 0;

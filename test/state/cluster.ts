@@ -58,7 +58,12 @@ class Member {
     };
     const args = [JSON.stringify(options)];
     const program = "test/state/member_program.ts";
-    this.#program = startProgram(this.runtime, program, args, this.#namespace);
+    this.#program = startProgram(
+      this.runtime,
+      program,
+      args,
+      this.#namespace === undefined ? {} : { namespace: this.#namespace },
+    );
     const [, address = ""] = await this.#program.line(
       /"type":"ready","address":"([^"]+)"/,
       60_000,
