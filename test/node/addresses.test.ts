@@ -8,6 +8,13 @@ afterEach(async () => {
   await Promise.all(nodes.splice(0).map((node) => node.close()));
 });
 
+test("an address that cannot be bound is told by its place", async () => {
+  for (const address of ["http://x", "quic://127.0.0.1"]) {
+    const started = createNode({ name: "a@127.0.0.1", listen: [address] });
+    await assert.rejects(started, /^TransportError: listen\.0: /);
+  }
+});
+
 test("a listener at [::] takes IPv4 and IPv6", async () => {
   const both = await createNode({ name: "both@localhost", listen: ["quic://[::]:0"] });
   nodes.push(both);
