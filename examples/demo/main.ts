@@ -70,6 +70,10 @@ async function cleanUp(): Promise<void> {
   if (folder !== undefined) await rm(folder, { recursive: true, force: true });
 }
 
+function stopHere(): void {
+  if (isStopping) throw new Error("interrupted");
+}
+
 async function start(
   story: Story,
   label: string,
@@ -77,13 +81,15 @@ async function start(
   runtime: RuntimeName,
   contact?: string,
 ): Promise<Child> {
-  if (isStopping) throw new Error("interrupted");
+  stopHere();
   const child = new Child(label, runtime, [role, join(folder as string, label), contact]);
   children.push(child);
   const started = await child.wait("started");
+  stopHere();
   story.started(child, started);
   if (contact === undefined) return child;
   const joined = await child.wait("joined");
+  stopHere();
   story.joined(child, joined);
   return child;
 }
