@@ -32,6 +32,17 @@ test(
   },
 );
 
+test("a demo that is interrupted while it starts ends without a failure", {
+  skip,
+  timeoutMs: 60_000,
+}, async () => {
+  const program = demo();
+  await program.line(/seed runs on Deno/);
+  program.child.kill("SIGINT");
+  assert.equal(await program.exited, 130);
+  assert.doesNotMatch(program.output.join("\n"), /the demo failed|client runs/);
+});
+
 test("the demo explains itself and refuses nonsense", { skip }, async () => {
   const help = demo("--help");
   await help.line(/--nodes N/);

@@ -6,7 +6,8 @@
  * npm run demo -- --nodes 9 --keep    more nodes, left running until Ctrl-C
  * ```
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -58,10 +59,19 @@ function parse(): Options {
 
 const children: Child[] = [];
 let folder: string | undefined;
+/** Somebody wants it to end: nothing starts any more, and nothing that ends is a failure. */
+let isStopping = false;
+/** All nodes run until Ctrl-C, which is the end of the story then. */
+let isKept = false;
 
 async function cleanUp(): Promise<void> {
+  isStopping = true;
   await Promise.all(children.map((child) => child.stop()));
   if (folder !== undefined) await rm(folder, { recursive: true, force: true });
+}
+
+function stopHere(): void {
+  if (isStopping) throw new Error("interrupted");
 }
 
 async function start(
@@ -71,12 +81,15 @@ async function start(
   runtime: RuntimeName,
   contact?: string,
 ): Promise<Child> {
+  stopHere();
   const child = new Child(label, runtime, [role, join(folder as string, label), contact]);
   children.push(child);
   const started = await child.wait("started");
+  stopHere();
   story.started(child, started);
   if (contact === undefined) return child;
   const joined = await child.wait("joined");
+  stopHere();
   story.joined(child, joined);
   return child;
 }
@@ -91,7 +104,7 @@ async function viewsOf(child: Child, nodes: number): Promise<Report> {
 }
 
 async function main({ nodes, keep }: Options): Promise<void> {
-  folder = await mkdtemp(join(tmpdir(), "barrel demo "));
+  folder = mkdtempSync(join(tmpdir(), "barrel demo "));
   const story = new Story();
   story.begin(nodes);
 
@@ -116,6 +129,7 @@ async function main({ nodes, keep }: Options): Promise<void> {
   }
 
   if (keep) {
+    isKept = true;
     story.kept();
     await new Promise<void>((resolve) => process.once("SIGINT", resolve));
     story.stopping();
@@ -143,18 +157,20 @@ async function main({ nodes, keep }: Options): Promise<void> {
 }
 
 const options = parse();
-const interrupted = () => {
-  if (options.keep) return;
+const interrupted = (code: number) => {
+  if (isStopping) return;
   console.error("\ninterrupted; stopping the nodes");
-  void cleanUp().finally(() => process.exit(130));
+  void cleanUp().finally(() => process.exit(code));
 };
-process.on("SIGINT", interrupted);
-process.on("SIGTERM", () => void cleanUp().finally(() => process.exit(143)));
+process.on("SIGINT", () => isKept || interrupted(130));
+process.on("SIGTERM", () => interrupted(143));
 try {
   await main(options);
   await cleanUp();
   process.exit(0);
 } catch (error) {
+  // Those who interrupted it also clean up.
+  if (isStopping) await new Promise(() => {});
   console.error(`\nthe demo failed: ${error instanceof Error ? error.message : String(error)}`);
   await cleanUp();
   process.exit(1);

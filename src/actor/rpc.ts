@@ -11,6 +11,7 @@ import {
 } from "../base/errors.ts";
 import { decodeMessage } from "../wire/decoder.ts";
 import { FrameType } from "../wire/frame_types.ts";
+import { isNodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { ByteReader } from "../wire/varint.ts";
 import { createDeadlines } from "./deadlines.ts";
@@ -66,6 +67,8 @@ export interface Rpc {
    * A typed client. Calls fail with RemoteError, CallTimeoutError, NodeDownError, NoProcedureError,
    * NoProcessError when the call was killed there, OverloadedError, EncodeError, or the reason of
    * an aborted signal. The timeout is for the first answer; a stream may take its time.
+   *
+   * @throws ConfigError for what is no node name or no name
    */
   client<Api>(node: NodeName, name: string): RpcClient<Api>;
   /** Who calls, at the beginning of a procedure, before any `await`. @throws ConfigError */
@@ -292,7 +295,10 @@ export function createRpc(system: ActorSystem): Rpc {
   return {
     expose: (name, procedures) => server.expose(name, procedures),
     client(node, name) {
-      if (!isName(name)) throw new ConfigError(name, "a name has 1 to 255 bytes of UTF-8");
+      if (!isNodeName(node)) {
+        throw new ConfigError("node", `${String(node)} is not a node name; write name@host`);
+      }
+      if (!isName(name)) throw new ConfigError("name", "a name has 1 to 255 bytes of UTF-8");
       return client(node, name, {});
     },
     context: () => server.context(),

@@ -2,6 +2,7 @@
 import { utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Crypto } from "../base/crypto.ts";
+import { TransportError } from "../base/errors.ts";
 import { silentLogger } from "../base/logger.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/random.ts";
@@ -27,7 +28,7 @@ import type { LinkTable } from "../link/table.ts";
 import { memoryMeter } from "../metrics/meter.ts";
 import type { MemoryMeter } from "../metrics/meter.ts";
 import { LIVENESS_DEFAULTS } from "../roster/options.ts";
-import type { Transport } from "../transport/contract.ts";
+import type { Listener, Transport } from "../transport/contract.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { advertised } from "./advertise.ts";
 import { createKeyRing } from "./credentials.ts";
@@ -211,8 +212,8 @@ async function build(options: NodeOptions, world: World): Promise<Foundation> {
 
   try {
     const bound: string[] = [];
-    for (const address of options.listen ?? ["quic://0.0.0.0:0"]) {
-      bound.push((await connector.listen(address)).address);
+    for (const [index, address] of (options.listen ?? ["quic://0.0.0.0:0"]).entries()) {
+      bound.push((await bind(connector, address, `listen.${index}`)).address);
     }
     addresses.push(...options.advertise ?? advertised(bound, options.name));
   } catch (error) {
@@ -220,6 +221,16 @@ async function build(options: NodeOptions, world: World): Promise<Foundation> {
     throw error;
   }
   return { world, self, ring, follower, trust, links, connector, limits, resolvers, needs };
+}
+
+// Says which of the addresses it was.
+async function bind(connector: Connector, address: string, path: string): Promise<Listener> {
+  try {
+    return await connector.listen(address);
+  } catch (error) {
+    if (!(error instanceof TransportError)) throw error;
+    throw new TransportError(error.reason, `${path}: ${error.message}`, { cause: error });
+  }
 }
 
 // A pattern of node names: `*` stands for anything.

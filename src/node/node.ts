@@ -38,7 +38,6 @@ import type { RosterDriver } from "../roster/driver.ts";
 import { LIVENESS_DEFAULTS } from "../roster/options.ts";
 import { createStreams } from "../stream/streams.ts";
 import type { Streams } from "../stream/streams.ts";
-import { nodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
 import { coalesce } from "./events.ts";
@@ -55,8 +54,10 @@ import {
   validateConnectOptions,
   validateContact,
   validateMapOptions,
+  validateNodeName,
   validateOptions,
   validateReplicaOptions,
+  validateTopic,
 } from "./validate.ts";
 
 /** A member as `members()` lists it. */
@@ -81,7 +82,7 @@ export interface Membership {
   /**
    * Declares an unreachable node down, by an operator's word, where the cluster waits with its verdict.
    *
-   * @throws ConflictError when the node is alive as far as is known here
+   * @throws ConfigError; ConflictError when the node is alive as far as is known here
    */
   forget(name: NodeName): void;
   /** The neighbours we gossip with. */
@@ -117,7 +118,7 @@ export interface Node extends AsyncDisposable {
   readonly links: {
     /** The live links. */
     list(): LinkInfo[];
-    /** Opens a link. @throws TransportError, HandshakeError; ProtocolError `bad_node_name` */
+    /** Opens a link. @throws TransportError, HandshakeError; ConfigError for what is no node name */
     connect(name: NodeName): Promise<void>;
     /** Says goodbye and closes. */
     disconnect(name: NodeName): Promise<void>;
@@ -131,7 +132,7 @@ export interface Node extends AsyncDisposable {
      * reordered, and no `peerDown` follows.
      *
      * @throws TransportError `not_connected`, `no_conn`, `peer_disable_migration`, `timeout`,
-     *   `unreachable`
+     *   `unreachable`; ConfigError; ClosedError
      */
     migrate(name: NodeName, options?: { timeoutMs?: number }): Promise<void>;
   };
@@ -144,11 +145,15 @@ export interface Node extends AsyncDisposable {
      * links take more, else when they do: await it before the next one. A neighbour that does not
      * read holds it up for 10 s at most.
      *
-     * @throws BarrelError `broadcast` when the bytes are above 1 MiB or the topic above 250;
-     * OverloadedError, with nothing sent, when 4,096 of them or 16 MiB wait already; ClosedError
+     * @throws BarrelError `broadcast` when the bytes are above 1 MiB or the topic has not 1 to 250;
+     * TypeError for what are no bytes; OverloadedError, with nothing sent, when 4,096 of them or 16 MiB wait already; ClosedError
      */
     publish(topic: string, bytes: Uint8Array): Promise<void>;
-    /** Called with what others publish; returns the function that ends it. */
+    /**
+     * Called with what others publish; returns the function that ends it.
+     *
+     * @throws BarrelError `broadcast` for a topic that has not 1 to 250 bytes; TypeError
+     */
     subscribe(topic: string, handler: (bytes: Bytes) => void): () => void;
   };
   /** The processes of this node, seen from outside. */
@@ -423,6 +428,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     membership.leave();
     membership.close();
     await links.close();
+    await identity.settled();
     maps.close();
     replicas.close();
     registry.close();
@@ -437,6 +443,10 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     await world.unlock();
   };
 
+  const refuseWhenClosed = () => {
+    if (closing !== undefined) throw new ClosedError(`${self.name} is closed`);
+  };
+
   const node: Node = {
     name: self.name,
     get publicKey() {
@@ -445,7 +455,12 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     get fingerprint() {
       return fingerprint(self.publicKey, crypto);
     },
-    identity,
+    identity: {
+      async rotate() {
+        refuseWhenClosed();
+        return await identity.rotate();
+      },
+    },
     addresses: self.addresses,
     epoch: self.epoch,
     registry,
@@ -471,6 +486,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       lookup: (name) => trust.lookup(name),
       list: () => trust.list(),
       async pin(name, publicKey, pinOptions) {
+        validateNodeName(name);
         await trust.pin(name, publicKey, pinOptions);
         // What it has written may be believed now.
         roster.reread(name);
@@ -490,7 +506,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       },
       leave,
       forget(name) {
-        if (roster.member(nodeName(name))?.status === "alive") {
+        if (roster.member(validateNodeName(name))?.status === "alive") {
           throw new ConflictError(
             `${name} is alive as far as is known here: only the dead are forgotten`,
           );
@@ -511,30 +527,37 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     links: {
       list: () => links.list(),
       async connect(name) {
-        await links.connect(nodeName(name));
+        await links.connect(validateNodeName(name));
         links.keep(name);
       },
       async disconnect(name) {
-        await links.disconnect(nodeName(name));
+        await links.disconnect(validateNodeName(name));
       },
       stats: (name) => links.stats(name),
       setConnectOptions(name, connectOptions) {
-        links.setConnectOptions(nodeName(name), validateConnectOptions(connectOptions));
+        links.setConnectOptions(validateNodeName(name), validateConnectOptions(connectOptions));
       },
       async migrate(name, { timeoutMs = MIGRATE_MS } = {}) {
-        await links.migrate(nodeName(name), timeoutMs);
+        validateNodeName(name);
+        refuseWhenClosed();
+        await links.migrate(name, timeoutMs);
       },
     },
     broadcast: {
       // Promised, so that what it throws is a rejection.
       publish(topic, bytes) {
         return new Promise((resolve) => {
-          if (closing !== undefined) throw new ClosedError(`${self.name} is closed`);
+          refuseWhenClosed();
+          validateTopic(topic);
           if (!(bytes instanceof Uint8Array)) throw new TypeError("publish takes a Uint8Array");
           resolve(broadcast.offer(`${USER_TOPIC}${topic}`, new Uint8Array(bytes)));
         });
       },
-      subscribe: (topic, handler) => broadcast.subscribe(`${USER_TOPIC}${topic}`, handler),
+      subscribe(topic, handler) {
+        validateTopic(topic);
+        if (typeof handler !== "function") throw new TypeError("subscribe takes a function");
+        return broadcast.subscribe(`${USER_TOPIC}${topic}`, handler);
+      },
     },
     metrics: { snapshot: () => meter.snapshot() },
     hlc,

@@ -33,9 +33,15 @@ export interface Identity {
    * that are away now; with `strict` they refuse the node at the next handshake until somebody pins
    * the new key there.
    *
-   * @throws ConfigError when the new keys cannot be written; the old ones then hold
+   * @throws ConfigError when the new keys cannot be written; the old ones then hold; ClosedError
    */
   rotate(): Promise<RotationResult>;
+}
+
+/** The same as the node itself sees it. */
+export interface OwnIdentity extends Identity {
+  /** Resolves when no rotation is under way: the folder may be given up then. */
+  settled(): Promise<void>;
 }
 
 const KEY_BYTES = 32;
@@ -89,7 +95,7 @@ export function createIdentity(options: {
   readonly dataDir: string | undefined;
   /** The key of the ring has changed: listeners and rows are to follow. */
   readonly onRotated: () => void;
-}): Identity {
+}): OwnIdentity {
   const { world, ring, links, follower } = options;
   const { clock, crypto, files, logger, meter } = world;
   const channel = links.channel(FrameType.SUCCESSION);
@@ -139,6 +145,9 @@ export function createIdentity(options: {
         logger.log("error", `the key was not rotated: ${messageOf(error)}`);
       });
       return done;
+    },
+    async settled() {
+      await last;
     },
   };
 }

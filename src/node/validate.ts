@@ -1,11 +1,12 @@
 import * as v from "valibot";
 import { utf8 } from "../base/bytes.ts";
 import { checkConfig } from "../base/check_config.ts";
-import { ConfigError } from "../base/errors.ts";
+import { BarrelError, ConfigError } from "../base/errors.ts";
 import type { ConnectOptions } from "../link/options.ts";
 import { isAddress } from "../wire/address.ts";
 import { MAX_ADDRESSES } from "../wire/limits.ts";
 import { isNodeName } from "../wire/node_name.ts";
+import type { NodeName } from "../wire/node_name.ts";
 import type { NodeOptions } from "./options.ts";
 
 const MIN_COOKIE_BYTES = 16;
@@ -47,14 +48,20 @@ const schema = v.strictObject({
     v.string(),
     v.check(
       (text) => isNodeName(text),
-      "must look like name@host: letters, digits, . _ - before the @, a host name or an IP behind",
+      "must look like name@host: letters, digits, . _ - before the @, a host name or an IP behind, " +
+        "with brackets around IPv6: name@[::1]",
     ),
   ),
   listen: v.optional(addresses),
   advertise: v.optional(addresses),
   contactNodes: v.optional(v.array(address)),
   dataDir: v.optional(v.pipe(v.string(), v.minLength(1))),
-  cluster: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(64))),
+  cluster: v.optional(
+    v.pipe(
+      v.string(),
+      v.check(({ length }) => length >= 1 && length <= 64, "must have 1 to 64 characters"),
+    ),
+  ),
   cookie: v.optional(
     v.pipe(
       v.string(),
@@ -130,6 +137,23 @@ export function validateOptions(options: unknown): NodeOptions {
     throw new ConfigError("auth.cookieOnlyNodes", "needs a cookie: without one it admits anybody");
   }
   return valid;
+}
+
+/** A topic of the user's is told apart from the library's by a prefix. */
+const MAX_TOPIC_BYTES = 250;
+
+/** Checks the name of a node. @throws ConfigError */
+export function validateNodeName(name: unknown): NodeName {
+  if (isNodeName(name)) return name;
+  const shown = typeof name === "string" ? JSON.stringify(name.slice(0, 80)) : typeof name;
+  throw new ConfigError("name", `${shown} is not a node name; write name@host`);
+}
+
+/** Checks the topic of a broadcast. @throws BarrelError `broadcast` */
+export function validateTopic(topic: unknown): void {
+  const bytes = typeof topic === "string" ? utf8(topic).length : 0;
+  if (bytes >= 1 && bytes <= MAX_TOPIC_BYTES) return;
+  throw new BarrelError("broadcast", `a topic is a string of 1 to ${MAX_TOPIC_BYTES} bytes`);
 }
 
 /** Checks the address of a contact. @throws ConfigError */

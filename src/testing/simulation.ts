@@ -1,6 +1,8 @@
 /** Whole nodes on virtual time over an in-memory network: one seed, one history. */
 import { encodeHex } from "@std/encoding/hex";
+import * as v from "valibot";
 import { concat, utf8 } from "../base/bytes.ts";
+import { checkConfig } from "../base/check_config.ts";
 import type { Crypto } from "../base/crypto.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
@@ -28,7 +30,7 @@ export interface SimulationOptions {
   readonly nodes: number;
   /** One-way latency, ms, uniform between the two. @default [1, 20] */
   readonly latencyMs?: readonly [number, number];
-  /** Chance that a packet is lost and sent again. @default 0 */
+  /** Chance that a packet is lost and sent again, 0.99 at most. @default 0 */
   readonly loss?: number;
   /** `real` signs with Ed25519; `fast` with a stand-in without security. @default "fast" */
   readonly crypto?: "real" | "fast";
@@ -42,7 +44,7 @@ export interface SimulationOptions {
 
 /** A simulated cluster. */
 export interface Simulation {
-  /** A node by its number. It changes with `restart`. */
+  /** A node by its number. It changes with `restart`. @throws RangeError */
   node(index: number): Node;
   /** All nodes. */
   readonly nodes: readonly Node[];
@@ -82,6 +84,23 @@ export interface Simulation {
   close(): Promise<void>;
 }
 
+const latency = v.pipe(v.number(), v.finite(), v.minValue(0));
+const callback = v.function();
+const schema = v.strictObject({
+  seed: v.pipe(v.number(), v.safeInteger()),
+  nodes: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  latencyMs: v.optional(v.pipe(
+    v.tuple([latency, latency]),
+    v.check(([least, most]) => least <= most, "must be [least, most]"),
+  )),
+  // Of a network that loses everything nothing ever comes.
+  loss: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(0.99))),
+  crypto: v.optional(v.picklist(["real", "fast"])),
+  options: v.optional(v.union([callback, v.record(v.string(), v.unknown())])),
+  wallOffsetMs: v.optional(callback),
+  logger: v.optional(callback),
+});
+
 const LIMIT_MS = 3_600_000;
 const STEP_MS = 100;
 
@@ -96,8 +115,13 @@ interface Member {
   isGone: boolean;
 }
 
-/** Starts a simulated cluster; it is still joining when this returns. */
+/**
+ * Starts a simulated cluster; it is still joining when this returns.
+ *
+ * @throws ConfigError with the path of the option that is unknown, ill-typed or impossible
+ */
 export async function createSimulation(options: SimulationOptions): Promise<Simulation> {
+  checkConfig(schema, options);
   const { seed, latencyMs = [1, 20], loss = 0, logger } = options;
   const touched = new Set<string>();
   const time = createVirtualClock(() => {
@@ -193,7 +217,11 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
   };
 
   const simulation: Simulation = {
-    node: (index) => (members[index] as Member).node,
+    node(index) {
+      const member = members[index];
+      if (member !== undefined) return member.node;
+      throw new RangeError(`there is no node ${index}: they are 0 to ${members.length - 1}`);
+    },
     get nodes() {
       return members.map(({ node }) => node);
     },

@@ -211,10 +211,17 @@ test("what is given wrongly to a running node is refused by name, and nothing ha
   );
   const wrong = (value: unknown) => value as never;
   const misuses: [string, () => unknown][] = [
-    ["ProtocolError", () => node.links.connect(wrong(undefined))],
-    ["ProtocolError", () => node.links.disconnect("no-host")],
-    ["ProtocolError", () => node.links.migrate("no-host")],
-    ["ProtocolError", () => node.membership.forget(wrong(7))],
+    ["ConfigError", () => node.links.connect(wrong(undefined))],
+    ["ConfigError", () => node.links.disconnect("no-host")],
+    ["ConfigError", () => node.links.migrate("no-host")],
+    ["ConfigError", () => node.membership.forget(wrong(7))],
+    ["ConfigError", () => node.membership.forget("foo")],
+    ["ConfigError", () => node.trust.pin("x", node.publicKey)],
+    ["ConfigError", () => node.rpc.client("zz", "math")],
+    ["TypeError", () => node.broadcast.subscribe("t", wrong(5))],
+    ["BarrelError", () => node.broadcast.subscribe("", () => {})],
+    ["BarrelError", () => node.broadcast.publish(wrong(5), new Uint8Array(1))],
+    ["BarrelError", () => node.broadcast.publish("", new Uint8Array(1))],
     ["TransportError", () => node.links.connect(node.name)],
     ["ProtocolError", () => node.streams.open("t", wrong(5))],
     ["RangeError", () => node.streams.open("t", node.name, { timeoutMs: NaN })],
@@ -235,6 +242,8 @@ test("what is given wrongly to a running node is refused by name, and nothing ha
   await node.close();
   assert.equal(await waiting, "ClosedError");
   assert.equal(await refusedAs(node.joined()), "ClosedError");
+  assert.equal(await refusedAs(node.identity.rotate()), "ClosedError");
+  assert.equal(await refusedAs(node.links.migrate("nobody@127.0.0.1")), "ClosedError");
   assert.equal(await refusedAs(node.client(Echo, pid).echo("late")), "ClosedError");
   assert.equal(await refusedAs(node.broadcast.publish("t", new Uint8Array(1))), "ClosedError");
 });

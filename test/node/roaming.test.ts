@@ -1,4 +1,4 @@
-/** Nodes whose address changes while they work: a NAT that rebinds, and moves of their own. */
+/** Nodes that move their links while they work, behind a NAT. A NAT that rebinds: `silent_rebinding`. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { createNode } from "../../mod.ts";
@@ -6,15 +6,7 @@ import type { Pid } from "../../mod.ts";
 import { natPath, portOf } from "../adapters/udp.ts";
 import { runtime, test, waitFor } from "../harness.ts";
 import { RUNTIMES, startProgram } from "../processes.ts";
-import type { RuntimeName } from "../processes.ts";
 import { readAll } from "../stream/cluster.ts";
-
-/**
- * Whether a busy link from here outlives a NAT that rebinds. Those to Bun (1.4.5) and from Deno (2.9)
- * to quiche may fall silent: they are lost, and dialled anew. Moves of their own all outlive.
- */
-const ridesOut = (server: RuntimeName) =>
-  server === "deno" || (server === "node" && runtime !== "deno");
 
 const SERVER = "server@127.0.0.1";
 
@@ -27,7 +19,7 @@ interface Server {
 for (const other of RUNTIMES) {
   test(
     `calls, messages and a stream from ${runtime} to ${other} go on while the address changes`,
-    { timeoutMs: 90_000 },
+    { timeoutMs: 180_000 },
     async () => {
       const program = startProgram(other, "test/node/roaming_program.ts");
       const [, address = ""] = await program.line(/^ready (\S+)$/);
@@ -76,23 +68,14 @@ for (const other of RUNTIMES) {
             () =>
               calls > before.calls + 20 && sent > before.sent + 50 &&
               written > before.written + 300_000,
-            { what: "calls, messages and bytes", deadlineMs: 20_000 },
+            { what: "calls, messages and bytes", deadlineMs: 40_000 },
           );
         };
 
         await goesOn();
-        const rebind = async () => {
-          if (!ridesOut(other)) return;
-          // Behind what the change before has set going: no NAT rebinds twice at once.
-          await new Promise((resolve) => setTimeout(resolve, 500));
-          await nat.rebind();
-          await goesOn();
-        };
-        for (let change = 0; change < 2; change++) await rebind();
         for (let move = 0; move < 2; move++) {
           await node.links.migrate(SERVER, { timeoutMs: 15_000 });
           await goesOn();
-          await rebind();
         }
         // More than a connection over quiche can make: then another one takes over.
         for (let move = 0; move < 7; move++) {

@@ -186,3 +186,21 @@ test("at rest a node hardly ever has more than two connections beside those to i
   assert.ok(more / looks < 0.5, `${more / looks} more on average`);
   await sim.close();
 });
+
+test("options that are unknown, ill-typed or impossible are told by their path", async () => {
+  const wrong: [string, object][] = [
+    ["seed", { nodes: 1 }],
+    ["seed", { seed: "x", nodes: 1 }],
+    ["nodes", { seed: 1, nodes: 0 }],
+    ["loss", { seed: 1, nodes: 1, loss: 5 }],
+    ["latencyMs", { seed: 1, nodes: 1, latencyMs: 5 }],
+    ["latencyMs", { seed: 1, nodes: 1, latencyMs: [5, 1] }],
+    ["foo", { seed: 1, nodes: 1, foo: 1 }],
+  ];
+  for (const [path, options] of wrong) {
+    await assert.rejects(createSimulation(options as never), { name: "ConfigError", path });
+  }
+  const sim = await createSimulation({ seed: 1, nodes: 1 });
+  assert.throws(() => sim.node(7), RangeError);
+  await sim.close();
+});

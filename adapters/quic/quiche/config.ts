@@ -22,7 +22,7 @@ export const MAX_PACKET_BYTES: number = 64 * 1024;
 
 /** Whether packets to this address never leave the machine. */
 export function isLoopback(host: string): boolean {
-  return host.startsWith("127.") || host === "::1";
+  return host.startsWith("127.") || host === "::1" || host.startsWith("::ffff:127.");
 }
 
 /** The largest packet that we send on a path of the kind. */

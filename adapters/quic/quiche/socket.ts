@@ -27,7 +27,8 @@ export interface UdpSocket {
 export function bindUdp(host: string, port: number, isIpv6: boolean): Promise<UdpSocket> {
   const socket = createSocket({
     type: isIpv6 ? "udp6" : "udp4",
-    ...(isIpv6 ? { ipv6Only: true } : {}),
+    // `[::]` takes IPv4, too, as on the other runtimes: peers there are ::ffff:a.b.c.d to us and to
+    // quiche.
     // The targets are IP addresses: answering at once keeps `send` synchronous, so that the buffer
     // can be reused.
     lookup: (name, _options, found) => found(null, name, isIpv6 ? 6 : 4),
