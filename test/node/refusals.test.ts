@@ -234,6 +234,7 @@ test("what is given wrongly to a running node is refused by name, and nothing ha
   for (const [name, misuse] of misuses) {
     assert.equal(await refusedAs(Promise.resolve().then(misuse)), name, String(misuse));
   }
+  assert.throws(() => node.send(wrong(undefined), 1), /send takes a pid or a name/);
   for (const timeoutMs of [-5, NaN, Infinity]) {
     const moved = node.links.migrate("nobody@127.0.0.1", { timeoutMs });
     assert.match(await refusedAs(moved), /RangeError|TransportError/);
