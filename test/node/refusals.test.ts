@@ -151,6 +151,9 @@ test("a wrong option is a ConfigError that names its path", async () => {
     ["cookie", { name: "a@b", cookie: "short" }],
     ["listen.0", { name: "a@b", listen: ["127.0.0.1:9000"] }],
     ["links.dataStreams", { name: "a@b", links: { dataStreams: 0 } }],
+    ["liveness.suspicionMs", { name: "a@b", liveness: { suspicionMs: 9_000, silenceMs: 100 } }],
+    ["links.highWaterMark", { name: "a@b", links: { highWaterMark: 2, maxBufferedBytes: 1 } }],
+    ["membership.prwl", { name: "a@b", membership: { prwl: 5, arwl: 4 } }],
     ["limits.maxDriftMs", { name: "a@b", limits: { maxDriftMs: "5" } }],
   ];
   for (const [path, options] of cases) {
