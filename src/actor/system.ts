@@ -244,7 +244,8 @@ export class ActorSystem implements PidSender {
   /** Sends to a pid; see {@link Pid.send}. */
   send(pid: Pid, message: unknown): void | Promise<void> {
     const { node, epoch, port } = this.options;
-    if (pid.node === node) {
+    // `undefined`, too, is refused in words below.
+    if (pid?.node === node) {
       if (pid.epoch === epoch) this.#processes.get(pid.id)?.mailbox.push(message);
       return;
     }

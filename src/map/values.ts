@@ -26,7 +26,10 @@ export function valuesOf<V>(
   maxBytes: number,
   context: DecodeContext,
 ): Values<V> {
-  const encoder = new MessageEncoder(maxBytes);
+  const encoder = new MessageEncoder(
+    maxBytes,
+    `a value of ${name} takes at most ${maxBytes} bytes`,
+  );
   const validate = validatorOf(options.schema);
   const decode = (value: Bytes) => decodeMessage(value, context) as V;
   const judge = (key: string, value: Bytes) => {

@@ -136,7 +136,25 @@ export function validateOptions(options: unknown): NodeOptions {
   if ((valid.auth?.cookieOnlyNodes?.length ?? 0) > 0 && valid.cookie === undefined) {
     throw new ConfigError("auth.cookieOnlyNodes", "needs a cookie: without one it admits anybody");
   }
+  refuseAbove("liveness", valid.liveness, "suspicionMs", "silenceMs");
+  refuseAbove("links", valid.links, "highWaterMark", "maxBufferedBytes");
+  refuseAbove("membership", valid.membership, "prwl", "arwl");
   return valid;
+}
+
+// Two that were chosen together and cannot be meant so.
+function refuseAbove<K extends string>(
+  group: string,
+  chosen: Readonly<Partial<Record<K, number>>> | undefined,
+  name: K,
+  limitName: K,
+): void {
+  const value = chosen?.[name], limit = chosen?.[limitName];
+  if (value === undefined || limit === undefined || value <= limit) return;
+  throw new ConfigError(
+    `${group}.${name}`,
+    `must be at most ${group}.${limitName}, ${limit}, not ${value}`,
+  );
 }
 
 /** A topic of the user's is told apart from the library's by a prefix. */

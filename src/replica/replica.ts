@@ -308,7 +308,7 @@ export class Replica {
     now: number,
   ): void {
     if (this.#stores.has(name) && !this.#relayed.has(name)) {
-      throw new ConflictError(`there is a store named ${name} already`);
+      throw new ConflictError(`a replica named ${name} is open already`);
     }
     const bytes = name.isWellFormed() ? utf8(name).length : 0;
     if (bytes < 1 || bytes > MAX_STORE_NAME_BYTES) {

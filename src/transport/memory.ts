@@ -28,8 +28,10 @@ import type { Way } from "./memory_connection.ts";
 
 /** How a network behaves. */
 export interface MemoryNetworkOptions {
-  readonly clock: Clock;
-  readonly random: Random;
+  /** @default the host's */
+  readonly clock?: Clock;
+  /** @default the host's */
+  readonly random?: Random;
   /** One-way latency, ms, uniform between the two. @default [0, 0] */
   readonly latencyMs?: readonly [number, number];
   /** Chance that a packet is lost and sent again. @default 0 */
@@ -98,8 +100,9 @@ interface Bound {
 }
 
 /** Makes a network with no machine on it yet. */
-export function createMemoryNetwork(options: MemoryNetworkOptions): MemoryNetwork {
-  const { clock, random, loss = 0, latencyMs: [least, most] = [0, 0], mode = "direct" } = options;
+export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryNetwork {
+  const { clock = realClock, random = realRandom, loss = 0, mode = "direct" } = options;
+  const { latencyMs: [least, most] = [0, 0] } = options;
   const bound = new Map<string, Bound>();
   // Where an address leads, also after its listener has closed or its host has crashed.
   const owners = new Map<string, Host>();

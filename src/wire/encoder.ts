@@ -36,6 +36,7 @@ const TAG_OF_TYPED_ARRAY = new Map([...TYPED_ARRAYS].map(([tag, type]) => [type 
 /** Writes messages, one after the other, into one buffer that grows to the largest. */
 export class MessageEncoder {
   readonly #maxBytes: number;
+  readonly #tooLargeText: string;
   #buffer = new Uint8Array(1024);
   #view = new DataView(this.#buffer.buffer);
   // Beginnings of the buffer, by their length: a view costs as much as a small message.
@@ -44,9 +45,13 @@ export class MessageEncoder {
   #ends: Ends | undefined;
   readonly #path: (string | number)[] = [];
 
-  /** `maxBytes`: the largest message. */
-  constructor(maxBytes: number) {
+  /** `maxBytes`: the largest message; `tooLarge` says so to who has one that is larger. */
+  constructor(
+    maxBytes: number,
+    tooLarge: string = `the message is larger than ${maxBytes} bytes (limits.maxMessageBytes)`,
+  ) {
     this.#maxBytes = maxBytes;
+    this.#tooLargeText = tooLarge;
   }
 
   /**
@@ -292,9 +297,7 @@ export class MessageEncoder {
   }
 
   #tooLarge(): EncodeError {
-    return this.#error(
-      `the message is larger than ${this.#maxBytes} bytes (limits.maxMessageBytes)`,
-    );
+    return this.#error(this.#tooLargeText);
   }
 
   #error(what: string): EncodeError {

@@ -151,6 +151,9 @@ test("a wrong option is a ConfigError that names its path", async () => {
     ["cookie", { name: "a@b", cookie: "short" }],
     ["listen.0", { name: "a@b", listen: ["127.0.0.1:9000"] }],
     ["links.dataStreams", { name: "a@b", links: { dataStreams: 0 } }],
+    ["liveness.suspicionMs", { name: "a@b", liveness: { suspicionMs: 9_000, silenceMs: 100 } }],
+    ["links.highWaterMark", { name: "a@b", links: { highWaterMark: 2, maxBufferedBytes: 1 } }],
+    ["membership.prwl", { name: "a@b", membership: { prwl: 5, arwl: 4 } }],
     ["limits.maxDriftMs", { name: "a@b", limits: { maxDriftMs: "5" } }],
   ];
   for (const [path, options] of cases) {
@@ -234,6 +237,7 @@ test("what is given wrongly to a running node is refused by name, and nothing ha
   for (const [name, misuse] of misuses) {
     assert.equal(await refusedAs(Promise.resolve().then(misuse)), name, String(misuse));
   }
+  assert.throws(() => node.send(wrong(undefined), 1), /send takes a pid or a name/);
   for (const timeoutMs of [-5, NaN, Infinity]) {
     const moved = node.links.migrate("nobody@127.0.0.1", { timeoutMs });
     assert.match(await refusedAs(moved), /RangeError|TransportError/);

@@ -1,26 +1,17 @@
 /** `npm run simulate`: whole nodes under faults, seed after seed; a failing one says how to repeat it. */
 import { execFileSync } from "node:child_process";
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { readOptions, refuse } from "../../examples/arguments.ts";
 import { runFaults } from "./faults.ts";
 
-const { values } = parseArgs({
-  options: {
-    nodes: { type: "string", default: "200" },
-    rounds: { type: "string", default: "40" },
-    seed: { type: "string", default: "1" },
-    seeds: { type: "string", default: "1" },
-    help: { type: "boolean", default: false },
-  },
-});
-if (values.help) {
-  console.log(
-    "npm run simulate -- [--nodes 200] [--rounds 40] [--seed 1] [--seeds 1]\n" +
-      "Whole nodes on virtual time under churn and faults.",
-  );
-  process.exit(0);
-}
+const HELP = `npm run simulate -- [--nodes 200] [--rounds 40] [--seed 1] [--seeds 1]
+Whole nodes on virtual time under churn and faults.`;
+
+const values = readOptions(HELP, { nodes: "200", rounds: "40", seed: "1", seeds: "1" });
 const nodes = Number(values.nodes), rounds = Number(values.rounds), first = Number(values.seed);
+if (![nodes, rounds, first, Number(values.seeds)].every(Number.isSafeInteger) || nodes < 1) {
+  refuse("numbers are wanted", HELP);
+}
 const commit = execFileSync("git", ["describe", "--always", "--dirty"], { encoding: "utf8" })
   .trim();
 

@@ -17,6 +17,10 @@ import { test } from "../harness.ts";
 
 const LATENCY_MS = 10;
 
+test("a network needs no options", () => {
+  assert.equal(createMemoryNetwork().host("a").transport.scheme, "mem");
+});
+
 /** A network on virtual time, every packet of which takes ten milliseconds. */
 function world(overrides: Partial<MemoryNetworkOptions> = {}) {
   const time = createVirtualClock();
