@@ -132,7 +132,8 @@ const OTHERS_WITHIN_MS = 2_000;
 const WINDOW_MS = 60_000;
 /**
  * So long after it has found the cluster a node learns its history, and not in order: that a member
- * is there is held back for a tick, lest the dead of the past are told as alive, then as down.
+ * is there is held back until then, or until there is a link with it, lest the dead of the past are
+ * told as alive, then as down.
  */
 const CATCH_UP_MS = 3_000;
 /** Members kept at most: nobody may fill memory with made-up ones. */
@@ -149,6 +150,8 @@ export class Roster {
   readonly #accusations = new Map<NodeName, Map<string, Accusation>>();
   readonly #ours = new Map<NodeName, Accusation>();
   readonly #neighbours = new Set<NodeName>();
+  /** The lives that we have links with. */
+  readonly #linked = new Map<NodeName, number>();
   readonly #watches = new Map<NodeName, Watch>();
   #selfKey: string;
   #incarnation = 0;
@@ -201,7 +204,10 @@ export class Roster {
         }
         break;
       case "linkUp":
-        this.#tell(this.#members.get(event.peer.name), effects);
+        this.#linked.set(event.peer.name, event.peer.epoch);
+        if (!this.#isFormerLife(event.peer.name)) {
+          this.#tell(this.#members.get(event.peer.name), effects);
+        }
         this.#cleared(event.peer.name, now);
         break;
       case "linkDown":
@@ -285,7 +291,9 @@ export class Roster {
       };
       this.#members.add(member);
       if (record.left) effects.push({ type: "retire", member });
-      else if (now < this.#caughtUpAt && !this.#neighbours.has(name)) {
+      else if (
+        now < this.#caughtUpAt && (!this.#neighbours.has(name) || this.#isFormerLife(name))
+      ) {
         this.#untold.set(member, now);
       } else effects.push({ type: "emit", change: { type: "nodeUp", node: name } });
       return this.#judge(name, now, effects);
@@ -358,6 +366,7 @@ export class Roster {
     now: number,
     effects: RosterEffect[],
   ): void {
+    if (this.#linked.get(peer.name) === peer.epoch) this.#linked.delete(peer.name);
     const member = this.#members.get(peer.name);
     if (member === undefined || member.status === "down" || member.epoch !== peer.epoch) return;
     // Its own goodbye, over an authenticated link.
@@ -403,7 +412,7 @@ export class Roster {
     }
     for (const peer of heard) this.#cleared(peer, now);
     for (const [member, since] of this.#untold) {
-      if (now - since >= TICK_MS) this.#tell(member, effects);
+      if (now >= this.#caughtUpAt && now - since >= TICK_MS) this.#tell(member, effects);
     }
     for (const [peer, watch] of this.#watches) this.#examine(peer, watch, now, effects);
     this.#probeSomebody(now, effects);
@@ -495,6 +504,8 @@ export class Roster {
   #judge(name: NodeName, now: number, effects: RosterEffect[]): void {
     const member = this.#members.get(name);
     if (member === undefined || member.status === "down") return;
+    // The next life of it is linked with us, and its record will soon say so.
+    if (this.#isFormerLife(name)) return;
     const { accusers, isRefused } = this.#accusersOf(member);
     if (accusers === 0) {
       if (member.status !== "unreachable") return;
@@ -567,6 +578,12 @@ export class Roster {
     // It was down before we had said that it is there.
     if (this.#untold.delete(member)) return;
     effects.push({ type: "emit", change: { type: "nodeDown", node: member.name, reason } });
+  }
+
+  // Whether what we know of a member is of a life before the one that we have a link with.
+  #isFormerLife(name: NodeName): boolean {
+    const known = this.#members.get(name);
+    return known !== undefined && known.epoch < (this.#linked.get(name) ?? 0);
   }
 
   // Says that a member is there, if that has been held back.

@@ -52,7 +52,6 @@ export const FrameType = {
 
   // actors, on the data pipe of the destination process
   SEND: 0x40,
-  SEND_NAME: 0x41,
   CALL: 0x42,
   REPLY: 0x43,
   MONITOR: 0x44,

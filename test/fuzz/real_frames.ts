@@ -6,6 +6,7 @@ import { encodeRouter } from "../../src/registry/router_messages.ts";
 import { encodeProbeRequest } from "../../src/roster/messages.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
 import { nodeName } from "../../src/wire/node_name.ts";
+import { waitFor } from "../harness.ts";
 
 /** One frame of a link. */
 export interface RealFrame {
@@ -53,12 +54,6 @@ export async function realFrames(contact: string): Promise<RealFrame[]> {
     if (frames.length < KEPT_OF_A_KIND) frames.push({ type, body });
     kept.set(kind, frames);
   };
-  const stop = listen(keep);
-  try {
-    await useEverything(contact);
-  } finally {
-    stop();
-  }
   // What small and steady clusters seldom say.
   const origin = 0x1234_5678_9abc;
   keep(FrameType.PLUMTREE_CONTROL, encodeControl({ type: "reshape", trees: 0b1011 }));
@@ -80,16 +75,23 @@ export async function realFrames(contact: string): Promise<RealFrame[]> {
     ] as const
   ) keep(FrameType.ROUTER, encodeRouter(message));
   keep(FrameType.LIVENESS, encodeProbeRequest({ target: node, epoch: 1 }));
-  keep(FrameType.SEND_NAME, Uint8Array.of(4), new TextEncoder().encode("echo"));
   keep(FrameType.CREDIT, Uint8Array.of(0x44, 0x00));
   keep(FrameType.FRAGMENT, Uint8Array.of(1, 0, 2, FrameType.SEND, 9, 9, 9));
   keep(FrameType.ABORT, Uint8Array.of(3), new TextEncoder().encode("enough"));
-  const frames = [...kept.values()].flat();
-  const missing = SPOKEN.filter((type) => !frames.some((frame) => frame.type === type));
-  if (missing.length > 0) {
-    throw new Error(`no frames of type ${missing.map((type) => type.toString(16)).join(", ")}`);
+  const missing = () =>
+    SPOKEN.filter((type) => ![...kept.keys()].some((kind) => kind >> 8 === type));
+  const stop = listen(keep);
+  try {
+    await useEverything(contact, async () => {
+      await waitFor(() => missing().length === 0, { what: "frames of every type" }).catch(() => {});
+    });
+  } finally {
+    stop();
   }
-  return frames;
+  if (missing().length > 0) {
+    throw new Error(`no frames of type ${missing().map((type) => type.toString(16)).join(", ")}`);
+  }
+  return [...kept.values()].flat();
 }
 
 // Everything that pipes of this process are given to send, whoever sends it.
@@ -124,7 +126,7 @@ interface Api {
   count(to: number): AsyncIterable<number>;
 }
 
-async function useEverything(contact: string): Promise<void> {
+async function useEverything(contact: string, heardAll: () => Promise<void>): Promise<void> {
   const start = async (name: string) => {
     const node = await createNode({
       name: `${name}@127.0.0.1`,
@@ -144,7 +146,7 @@ async function useEverything(contact: string): Promise<void> {
     await one.links.connect(two.name);
     // the overlay, broadcasts, replicated rows, names
     const copy = await two.maps.open<string>("fuzzed");
-    while (copy.get("key7") === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
+    await waitFor(() => copy.get("key7") !== undefined, { what: "the last key" });
     two.broadcast.subscribe("fuzz", () => {});
     for (let i = 0; i < 8; i++) {
       await one.broadcast.publish("fuzz", new Uint8Array(20 + i));
@@ -201,7 +203,7 @@ async function useEverything(contact: string): Promise<void> {
     const broken = await one.streams.open("tag", two.name);
     await broken.writable.abort(new Error("no more")).catch(() => {});
     await broken.readable.cancel("no more").catch(() => {});
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await heardAll();
   } finally {
     await two.close();
     await one.close();

@@ -359,12 +359,35 @@ test("the dead of the past are not told to a node that has just come", () => {
   accuse(2, 4, 30);
   assert.equal(late.member(nameOf(4))?.status, "down");
   feed({ type: "tick", heard: [] }, 300);
-  feed({ type: "tick", heard: [] }, 800);
-  assert.deepEqual(told, ["nodeUp n1@x", "nodeUp n2@x", "nodeUp n3@x"]);
-  record(4, 900, 2);
+  feed({ type: "tick", heard: [] }, 2_900);
+  assert.deepEqual(told, ["nodeUp n1@x"], "what is said of the others may still be on its way");
+  const peer = { name: nameOf(3), publicKey: keyOf(3), epoch: 1, addresses: [] };
+  feed({ type: "linkUp", peer }, 2_950);
+  assert.equal(told.at(-1), "nodeUp n3@x", "unless there is a link with them");
+  feed({ type: "tick", heard: [] }, 3_100);
+  assert.deepEqual(told, ["nodeUp n1@x", "nodeUp n3@x", "nodeUp n2@x"]);
+  record(4, 3_200, 2);
   assert.equal(told.at(-1), "nodeUp n4@x");
   record(5, 5_000);
   assert.equal(told.at(-1), "nodeUp n5@x");
+});
+
+test("the end of a former life says nothing of a peer whose next life is linked with us", () => {
+  const bench = new Bench(6);
+  const peer = { name: nameOf(5), publicKey: keyOf(5), epoch: 2, addresses: [] };
+  bench.feed({ type: "linkUp", peer });
+  for (const by of [1, 2, 3]) bench.accuse(by, 5, "refused");
+  bench.pass(4_000, [1, 2, 3, 4]);
+  assert.deepEqual(bench.events(), []);
+  bench.record(5, { epoch: 2 });
+  assert.deepEqual(bench.events(), ["nodeDown n5@x", "nodeUp n5@x"]);
+  // The link is lost before the record of yet another life has come: the known one is judged again.
+  const other = new Bench(6);
+  other.feed({ type: "linkUp", peer });
+  for (const by of [1, 2, 3]) other.accuse(by, 5, "refused");
+  other.feed({ type: "linkDown", peer, reason: "lost" });
+  other.pass(4_000, [1, 2, 3, 4]);
+  assert.equal(other.roster.member(nameOf(5))?.status, "down");
 });
 
 describe("failures that others met", () => {
