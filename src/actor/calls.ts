@@ -2,6 +2,7 @@
 import type { Timer } from "../base/clock.ts";
 import type { EncodeError } from "../base/errors.ts";
 import { ClosedError, ProtocolError } from "../base/errors.ts";
+import { knownOptions } from "../base/known_options.ts";
 import type { PeerIdentity } from "../link/ports.ts";
 import { decodeMessage } from "../wire/decoder.ts";
 import type { DecodeContext } from "../wire/decoder.ts";
@@ -11,7 +12,7 @@ import { Pid } from "../wire/pid.ts";
 import type { ByteReader } from "../wire/varint.ts";
 import { CallTimeoutError, NodeDownError, NoProcessError, RemoteError } from "./errors.ts";
 import { createDeadlines } from "./deadlines.ts";
-import { CastRequest, serve } from "./gen_server.ts";
+import { CALL_OPTIONS, CastRequest, serve } from "./gen_server.ts";
 import type {
   AnyServer,
   CallOptions,
@@ -43,6 +44,8 @@ export interface StartOptions extends SpawnOptions {
   /** What others see beside the registration. */
   readonly meta?: unknown;
 }
+
+const START_OPTIONS = ["name", "register", "meta"];
 
 /** Who starts a process that somebody watches over from its first moment. */
 export interface Parent {
@@ -296,6 +299,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   };
 
   const client = (definition: AnyServer, target: Pid | string, options: CallOptions = {}) => {
+    knownOptions(options, CALL_OPTIONS);
     const { from = nobody } = options;
     if (!(from instanceof Pid) || !system.isLocal(from)) {
       throw new TypeError(`a client calls from a process of ${node}, not from ${String(from)}`);
@@ -342,6 +346,10 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
 
   return {
     async start(definition, args, options = {}, parent) {
+      knownOptions(options, START_OPTIONS);
+      if (!Array.isArray(args)) {
+        throw new TypeError("start takes the arguments of init as an array, [] for none");
+      }
       const pid = await begin(definition, args, options, parent);
       if (options.register === undefined) return pid;
       try {

@@ -1,4 +1,5 @@
 import { ConfigError, TimeoutError } from "../base/errors.ts";
+import { knownOptions } from "../base/known_options.ts";
 import type { Pid } from "../wire/pid.ts";
 import { ExitSignal } from "./process.ts";
 import type { Self } from "./process.ts";
@@ -106,6 +107,9 @@ export interface CallOptions {
 }
 
 const RESERVED = ["with", "then"];
+const DEFINITION = ["init", "calls", "casts", "info", "terminate"];
+/** The names of {@link CallOptions}. */
+export const CALL_OPTIONS: readonly string[] = ["timeoutMs", "signal", "from"];
 
 /**
  * Defines a server; types flow from here to its clients when `init` stands first.
@@ -120,6 +124,8 @@ export function defineServer<
 >(
   definition: ServerDefinition<State, Args, Calls, Casts>,
 ): ServerDefinition<State, Args, Calls, Casts> {
+  knownOptions(definition, DEFINITION);
+  if (typeof definition.init !== "function") throw new ConfigError("init", "must be a function");
   const calls = Object.keys(definition.calls ?? {});
   const casts = Object.keys(definition.casts ?? {});
   for (const name of [...calls, ...casts]) {

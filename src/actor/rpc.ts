@@ -2,6 +2,7 @@
  * Remote procedures: functions that a node exposes by name, and typed clients of them. Calls do
  * not name a process: they reach whichever life of the node is there.
  */
+import { knownOptions } from "../base/known_options.ts";
 import {
   ConfigError,
   EncodeError,
@@ -22,6 +23,7 @@ import {
   NoProcessError,
   RemoteError,
 } from "./errors.ts";
+import { CALL_OPTIONS } from "./gen_server.ts";
 import type { CallOptions } from "./gen_server.ts";
 import { Answer, packCall, readCall, readCredit } from "./rpc_messages.ts";
 import type { Reply, Request } from "./rpc_messages.ts";
@@ -276,6 +278,7 @@ export function createRpc(system: ActorSystem): Rpc {
   };
 
   const client = <Api>(node: NodeName, service: string, options: CallOptions): RpcClient<Api> => {
+    knownOptions(options, CALL_OPTIONS);
     const methods = new Proxy(Object.create(null) as object, {
       get(_target, key) {
         // `then`: a client is no promise, whoever awaits it.

@@ -1,4 +1,5 @@
 import type { Timer } from "../base/clock.ts";
+import { knownOptions } from "../base/known_options.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
 import type { Ref } from "../wire/ref.ts";
@@ -7,6 +8,8 @@ import type { ExitReason, SystemMessage } from "./messages.ts";
 import { ExitSignal } from "./process.ts";
 import type { Behaviour, Process, Self } from "./process.ts";
 import type { ActorSystem } from "./system.ts";
+
+const RECEIVE_OPTIONS = ["timeoutMs"];
 
 /**
  * A process as it sees itself. Code that goes on after its process has ended holds on to nothing:
@@ -75,6 +78,12 @@ export class ProcessSelf<Msg> implements Self<Msg>, AsyncIterableIterator<Msg | 
   // oxlint-disable-next-line typescript/no-explicit-any -- two overloads behind one function
   receive(first?: any, second?: ReceiveOptions): Promise<any> {
     const { mailbox } = this.#process;
+    const options = typeof first === "function" ? second : first;
+    try {
+      knownOptions(options, RECEIVE_OPTIONS);
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
     return typeof first === "function" ? mailbox.take(first, second) : mailbox.next(first);
   }
 

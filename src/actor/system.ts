@@ -6,6 +6,7 @@
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock, Timer } from "../base/clock.ts";
 import { ClosedError, ConflictError, ProtocolError } from "../base/errors.ts";
+import { knownOptions } from "../base/known_options.ts";
 import type { Logger } from "../base/logger.ts";
 import type { LinkEvent, PeerIdentity, SignalPort } from "../link/ports.ts";
 import type { Meter } from "../metrics/meter.ts";
@@ -55,6 +56,8 @@ export interface SpawnOptions {
   /** A name on this node. @throws ConflictError when it is taken */
   readonly name?: string;
 }
+
+const SPAWN_OPTIONS = ["name"];
 
 /** A remote process's frames that this room does not handle itself. */
 export type SignalHandler = (
@@ -122,6 +125,7 @@ export class ActorSystem implements PidSender {
     if (typeof behaviour !== "function") {
       throw new TypeError(`spawn takes a function, not ${typeof behaviour}`);
     }
+    knownOptions(options, SPAWN_OPTIONS);
     const process = this.create(options);
     this.run(process, behaviour);
     return process.pid;

@@ -17,6 +17,7 @@ import type { Bytes } from "../base/bytes.ts";
 import { ClosedError, ConflictError, messageOf, TimeoutError } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
 import type { EventsOptions, Overflow } from "../base/events.ts";
+import { knownOptions } from "../base/known_options.ts";
 import { HybridLogicalClock } from "../crdt/hlc.ts";
 import type { Stamp } from "../crdt/hlc.ts";
 import { fingerprint } from "../identity/keys.ts";
@@ -561,7 +562,9 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     },
     metrics: { snapshot: () => meter.snapshot() },
     hlc,
-    joined({ timeoutMs } = {}) {
+    joined(joinedOptions = {}) {
+      knownOptions(joinedOptions, ["timeoutMs"]);
+      const { timeoutMs } = joinedOptions;
       if (closing !== undefined) return Promise.reject(new ClosedError(`${self.name} is closed`));
       if (membership.activeView().length > 0) return Promise.resolve();
       return new Promise((resolve, reject) => {

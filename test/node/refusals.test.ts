@@ -221,6 +221,22 @@ test("what is given wrongly to a running node is refused by name, and nothing ha
     ["ConfigError", () => node.membership.forget("foo")],
     ["ConfigError", () => node.trust.pin("x", node.publicKey)],
     ["ConfigError", () => node.rpc.client("zz", "math")],
+    ["ConfigError", () => node.rpc.client(node.name, "math").with(wrong({ timeout: 5 }))],
+    ["ConfigError", () => node.spawn(() => {}, wrong({ nam: "x" }))],
+    ["ConfigError", () => node.start(Echo, [], wrong({ nam: "x" }))],
+    ["TypeError", () => node.start(Echo, wrong(undefined))],
+    ["ConfigError", () => node.joined(wrong({ timeoutMs: "3" }))],
+    ["ConfigError", () => node.client(Echo, pid).with(wrong({ timeoutMs: NaN }))],
+    ["ConfigError", () => node.client(Echo, pid, wrong({ timeot: 5 }))],
+    ["ConfigError", () => defineServer(wrong({ init: () => 0, cals: {} }))],
+    ["ConfigError", () => defineServer(wrong({ calls: {} }))],
+    [
+      "ConfigError",
+      () =>
+        new Promise((_, reject) =>
+          void node.spawn((self) => void self.receive(wrong({ timeout: 5 })).catch(reject))
+        ),
+    ],
     ["TypeError", () => node.broadcast.subscribe("t", wrong(5))],
     ["BarrelError", () => node.broadcast.subscribe("", () => {})],
     ["BarrelError", () => node.broadcast.publish(wrong(5), new Uint8Array(1))],
