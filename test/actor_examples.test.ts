@@ -1,4 +1,10 @@
 import assert from "node:assert/strict";
+import { enter } from "../examples/chat/visit.ts";
+import { createNode } from "../mod.ts";
+import type { Node } from "../mod.ts";
+import { scopedClock } from "../src/base/scoped_clock.ts";
+import { realClock } from "../src/base/real.ts";
+import { createMemoryNetwork } from "../src/transport/memory.ts";
 import { startProgram } from "./processes.ts";
 import type { Program, RuntimeName } from "./processes.ts";
 import { afterEach, describe, runtime, test, waitFor } from "./harness.ts";
@@ -83,6 +89,46 @@ test("the pool gives every worker something to do, and finishes without one that
 });
 
 describe("the chat", () => {
+  test("keeps what was said in two rooms of one name when they become one", {
+    timeoutMs: 60_000,
+  }, async () => {
+    const clock = scopedClock(realClock);
+    const network = createMemoryNetwork({ clock });
+    const [a, b] = await Promise.all(["a", "b"].map((name) =>
+      createNode({
+        name: `${name}@x`,
+        listen: [`mem://${name}`],
+        transports: [network.host(name).transport],
+      })
+    )) as [Node, Node];
+    const heard: Record<string, string[]> = { ann: [], ben: [] };
+    const visits = ([[a, "ann"], [b, "ben"]] as const).map(([node, nick]) =>
+      enter(node, "lobby", nick, (event) => {
+        if (event.type === "said") heard[nick]?.push(event.line.text);
+      })
+    );
+    visits[0]?.say("one");
+    visits[1]?.say("two");
+    await waitFor(() => heard["ann"]?.length === 1 && heard["ben"]?.length === 1, {
+      what: "each alone in a room",
+    });
+    await b.membership.join("mem://a");
+    await waitFor(() => visits[0]?.host() === visits[1]?.host(), { what: "one room" });
+    visits[0]?.say("three");
+    for (const nick of ["ann", "ben"]) {
+      await waitFor(() => heard[nick]?.includes("three") === true, { what: `news for ${nick}` });
+    }
+    // Who lived in the room that stayed has heard the other's line, and nobody heard one twice.
+    const winner = visits[0]?.host() === "a@x" ? "ann" : "ben";
+    await waitFor(() => heard[winner]?.length === 3, { what: "what was said in the other room" });
+    assert.deepEqual([...heard[winner] ?? []].sort(), ["one", "three", "two"]);
+    for (const nick of ["ann", "ben"]) {
+      assert.equal(new Set(heard[nick]).size, heard[nick]?.length, `${nick} heard all once`);
+    }
+    await Promise.all([a.close(), b.close()]);
+    clock.close();
+  });
+
   test("goes on when whoever made the room leaves, with all that was said", {
     skip,
     timeoutMs: 120_000,

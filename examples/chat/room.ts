@@ -45,6 +45,10 @@ export interface RoomSetup {
   readonly rooms: () => readonly Pid[];
 }
 
+/** Whether it is the same thing said. */
+export const isSame = (a: Line, b: Line): boolean =>
+  a.at === b.at && a.nick === b.nick && a.text === b.text;
+
 /** Name of a room in the registry. */
 export const serviceOf = (room: string): string => `chat room ${room}`;
 
@@ -57,6 +61,8 @@ const LOOK_AROUND_MS = 1_000;
 const EMPTY_MS = 10_000;
 
 interface State extends RoomSetup {
+  /** Gives another room what was said here. */
+  readonly handOver: (to: Pid, lines: readonly Line[]) => void;
   history: Line[];
   readonly members: Map<string, Member & { readonly ref: Ref }>;
   emptySince: number;
@@ -67,11 +73,14 @@ export interface RoomClient {
   join(nick: string, pid: Pid<News>): Promise<Welcome>;
   say(pid: Pid, text: string): void | Promise<void>;
   leave(pid: Pid): void | Promise<void>;
+  /** What was said in another room of this name, which ends. */
+  absorb(lines: readonly Line[]): void | Promise<void>;
 }
 
 /** Makes a room on this node. */
 export function startRoom(node: Node, room: string, setup: RoomSetup): Promise<Pid> {
-  return node.start(Room, [setup], { register: serviceOf(room) });
+  const handOver = (to: Pid, lines: readonly Line[]) => void roomAt(node, to).absorb(lines);
+  return node.start(Room, [{ ...setup, handOver }], { register: serviceOf(room) });
 }
 
 /** Talks to a room, wherever it lives. */
@@ -80,7 +89,7 @@ export function roomAt(node: Node, pid: Pid): RoomClient {
 }
 
 const Room = defineServer({
-  init: (ctx, setup: RoomSetup): State => {
+  init: (ctx, setup: RoomSetup & Pick<State, "handOver">): State => {
     ctx.self.sendAfter(LOOK_AROUND_MS, ctx.self.pid, "look around");
     return { ...setup, history: [...setup.history], members: new Map(), emptySince: Date.now() };
   },
@@ -103,6 +112,12 @@ const Room = defineServer({
       ctx.state.history = [...ctx.state.history, line].slice(-HISTORY);
       tell(ctx.state, { type: "said", line });
     },
+    absorb: (ctx, lines: readonly Line[]) => {
+      const { state } = ctx;
+      const news = lines.filter((line) => !state.history.some((known) => isSame(known, line)));
+      state.history = [...state.history, ...news].sort((a, b) => a.at - b.at).slice(-HISTORY);
+      for (const line of news) tell(state, { type: "said", line });
+    },
     leave: (ctx, pid: Pid) => {
       gone(ctx.state, String(pid), (ref) => ctx.self.demonitor(ref, { flush: true }));
       if (ctx.state.members.size === 0) ctx.stop();
@@ -119,6 +134,7 @@ const Room = defineServer({
       // Two halves of a cluster may each have made one. Both see the same order: the first stays.
       const first = [...state.rooms(), self.pid].sort((a, b) => (order(a) < order(b) ? -1 : 1))[0];
       if (first !== undefined && !first.equals(self.pid)) {
+        state.handOver(first, state.history);
         tell(state, { type: "moved", to: first });
         return ctx.stop();
       }

@@ -4,7 +4,7 @@
  */
 import { Down } from "../../mod.ts";
 import type { Node, Pid, Self } from "../../mod.ts";
-import { HISTORY, roomAt, serviceOf, startRoom } from "./room.ts";
+import { HISTORY, isSame, roomAt, serviceOf, startRoom } from "./room.ts";
 import type { Line, Member, News, Welcome } from "./room.ts";
 
 /** What the screen is told. */
@@ -103,6 +103,8 @@ export function enter(
         onEvent({ type: "lost" });
         await follow(self, await find(patience(lost)));
       } else if ("type" in message && message.type === "said") {
+        // Told again by the room that this one has become part of.
+        if (history.some((line) => isSame(line, message.line))) continue;
         history = [...history, message.line].slice(-HISTORY);
         onEvent(message);
       } else if ("type" in message && message.type === "moved") {
