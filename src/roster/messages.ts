@@ -29,8 +29,14 @@ export interface MemberRecord {
   readonly successions: Bytes;
 }
 
-/** On what an accusation rests: the host refused, or nothing came back. */
-export type Evidence = "refused" | "silent";
+/**
+ * On what an accusation rests: the host refused, or nothing came back for long; `suspected`: nothing
+ * has come for a while, which does not count towards a verdict and only tells how many are silent.
+ */
+export type Evidence = "refused" | "silent" | "suspected";
+
+// Their places are their bytes on the wire.
+const EVIDENCE: readonly Evidence[] = ["silent", "refused", "suspected"];
 
 /** One life of a node that somebody believes to be over. */
 export interface Accusation {
@@ -86,7 +92,7 @@ export function decodeRecord(bytes: Bytes): MemberRecord {
 /** The bytes of an accusation; the target stands in the row's key. */
 export function encodeAccusation(accusation: Accusation): Bytes {
   const writer = new ByteWriter(24);
-  writer.byte(accusation.evidence === "refused" ? 1 : 0);
+  writer.byte(EVIDENCE.indexOf(accusation.evidence));
   writer.varint(accusation.epoch);
   writer.varint(accusation.incarnation);
   return writer.finish();
@@ -96,12 +102,12 @@ export function encodeAccusation(accusation: Accusation): Bytes {
 export function decodeAccusation(key: string, bytes: Bytes): Accusation {
   const reader = new ByteReader(bytes);
   const target = nodeName(key.slice(ACCUSATION_PREFIX.length));
-  const evidence = reader.byte();
+  const evidence = EVIDENCE[reader.byte()];
   const epoch = reader.varint();
   const incarnation = reader.varint();
   end(reader);
-  if (evidence > 1) throw malformed("an accusation");
-  return { target, epoch, incarnation, evidence: evidence === 1 ? "refused" : "silent" };
+  if (evidence === undefined) throw malformed("an accusation");
+  return { target, epoch, incarnation, evidence };
 }
 
 /** The bytes of a request to probe. */

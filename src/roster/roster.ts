@@ -126,7 +126,7 @@ const ASKED = 3;
 const RANDOM_PROBE_MS = 10_000;
 /** From this size on a cluster may hold a verdict back, as it may be cut in two. */
 const BRAKE_FROM = 8;
-/** Those who fall silent together are accused within so long of each other, milliseconds. */
+/** What others say of those who fall silent is known everywhere within so long, milliseconds. */
 const OTHERS_WITHIN_MS = 2_000;
 /** Verdicts of this age still count as silence at the same time, milliseconds. */
 const WINDOW_MS = 60_000;
@@ -352,6 +352,7 @@ export class Roster {
       this.#accusations.set(target, accusers);
     }
     accusers.set(encodeHex(author), accusation);
+    if (accusation.evidence === "suspected") return;
     const member = this.#members.get(target);
     const concernsUs = this.#neighbours.has(target) || this.#watches.has(target);
     if (member !== undefined && member.status !== "down" && concernsUs) {
@@ -443,17 +444,14 @@ export class Roster {
       watch.probedAt = now;
       effects.push({ type: "probe", member, connect: watch.suspectedAt !== undefined });
     }
-    // A host that refused somebody else, and silence towards us, are proof enough together.
-    const others = [...this.#accusations.get(peer)?.entries() ?? []];
-    const isRefusedElsewhere = others.some(([key, accusation]) =>
-      key !== this.#selfKey && accusation.evidence === "refused" &&
-      accusation.epoch === member.epoch && accusation.incarnation >= member.incarnation
-    );
     if (watch.suspectedAt === undefined) return;
-    if (watch.refused) this.#accuse(member, "refused", now, effects);
-    else if (silentMs >= silenceMs || (silentMs >= suspicionMs && isRefusedElsewhere)) {
-      this.#accuse(member, "silent", now, effects);
-    }
+    if (watch.refused) return this.#accuse(member, "refused", now, effects);
+    if (silentMs < suspicionMs) return;
+    const { accusers, isRefused, isSuspected } = this.#accusersOf(member);
+    // A host that refused somebody else, and silence towards us, are proof enough together.
+    if (silentMs >= silenceMs || isRefused) this.#accuse(member, "silent", now, effects);
+    // Told once is enough: it is for counting those who are silent.
+    else if (accusers === 0 && !isSuspected) this.#accuse(member, "suspected", now, effects);
   }
 
   // Nodes whose neighbours all died at once are found by chance.
@@ -485,7 +483,8 @@ export class Roster {
   #accuse(member: Member, evidence: Evidence, now: number, effects: RosterEffect[]): void {
     const { name, epoch, incarnation } = member;
     const ours = this.#ours.get(name);
-    if (ours?.epoch === epoch && ours.incarnation >= incarnation) return;
+    const isSaid = ours?.epoch === epoch && ours.incarnation >= incarnation;
+    if (isSaid && (ours.evidence !== "suspected" || evidence === "suspected")) return;
     const accusation: Accusation = { target: name, epoch, incarnation, evidence };
     this.#ours.set(name, accusation);
     effects.push({ type: "accuse", accusation });
@@ -524,22 +523,25 @@ export class Roster {
     // Reachable members besides the accused, ourselves among them.
     const reachable = 1 + this.#members.alive;
     if (accusers < Math.min(2, reachable)) return;
-    if (!isRefused && this.#isHeld(member, reachable, now)) return;
+    if (!isRefused && this.#isHeld(member, now)) return;
     this.#down(member, "unreachable", now, effects);
   }
 
-  // How many accuse this incarnation, and whether its host itself said that nothing is there.
-  #accusersOf(member: Member): { accusers: number; isRefused: boolean } {
+  // How many accuse this incarnation, whether its host itself said that nothing is there, and
+  // whether somebody suspects it.
+  #accusersOf(member: Member): { accusers: number; isRefused: boolean; isSuspected: boolean } {
     let accusers = 0;
     let isRefused = false;
+    let isSuspected = false;
     for (const [key, accusation] of this.#accusations.get(member.name) ?? []) {
       const isCurrent = accusation.epoch === member.epoch &&
         accusation.incarnation >= member.incarnation;
       if (!isCurrent || !this.#isVoter(key)) continue;
-      accusers++;
+      if (accusation.evidence === "suspected") isSuspected = true;
+      else accusers++;
       isRefused ||= accusation.evidence === "refused";
     }
-    return { accusers, isRefused };
+    return { accusers, isRefused, isSuspected };
   }
 
   // The dead do not vote.
@@ -548,10 +550,13 @@ export class Roster {
   }
 
   // Many silent at once look like a cut between two halves: only the larger half goes on, later.
-  // Silence is told one node at a time, so a verdict waits until the others have had their chance.
-  #isHeld(member: MemberState, reachable: number, now: number): boolean {
+  // Some have been silent for longer than others when a cut comes, so those who are only suspected
+  // count; and a verdict waits a little for what is on its way.
+  #isHeld(member: MemberState, now: number): boolean {
     const { partitionHoldMs } = this.#options.liveness;
-    let silent = 0;
+    const suspected = this.#suspected();
+    const reachable = 1 + this.#members.alive - suspected;
+    let silent = suspected;
     for (const { status, since, downReason } of this.#members.notAlive) {
       const isLate = status === "down" && downReason === "unreachable" && now - since < WINDOW_MS;
       if (status === "unreachable" || isLate) silent++;
@@ -565,6 +570,16 @@ export class Roster {
     }
     this.#heldSince ??= now;
     return reachable <= standing / 2 || now - this.#heldSince < partitionHoldMs;
+  }
+
+  // How many of those that count as alive are suspected.
+  #suspected(): number {
+    let count = 0;
+    for (const name of this.#accusations.keys()) {
+      const member = this.#members.get(name);
+      if (member?.status === "alive" && this.#accusersOf(member).isSuspected) count++;
+    }
+    return count;
   }
 
   #down(member: MemberState, reason: DownReason, now: number, effects: RosterEffect[]): void {

@@ -204,3 +204,21 @@ test("options that are unknown, ill-typed or impossible are told by their path",
   assert.throws(() => sim.node(7), RangeError);
   await sim.close();
 });
+
+test("a cut into halves brings no verdict, also not on who was silent before it", {
+  timeoutMs: 60_000,
+}, async () => {
+  const sim = await createSimulation({ seed: 8, nodes: 12 });
+  await converged(sim, 12);
+  await sim.run({ forMs: 20_000 });
+  sim.stall(sim.node(10), 4_000);
+  await sim.run({ forMs: 4_000 });
+  const downs: string[] = [];
+  for (const node of sim.nodes) {
+    node.membership.on((event) => event.type === "nodeDown" && downs.push(event.node));
+  }
+  sim.partition(sim.nodes.slice(0, 6), sim.nodes.slice(6));
+  await sim.run({ forMs: 60_000 });
+  assert.deepEqual(downs, []);
+  await sim.close();
+});
