@@ -23,6 +23,9 @@ const MIX_MS = 30_000;
 /** Edges that a node moves which has come over to another island; the first after this pause. */
 const MERGE_MIXES = 3;
 const MERGE_MIX_MS = 5_000;
+/** Edges that a node gives at most, within so many milliseconds, to those who were cut off. */
+const RETURNS = 2;
+const RETURNS_MS = 10_000;
 
 /**
  * What keeps the overlay one, and random: neighbours that remind each other of their edge and their
@@ -39,6 +42,8 @@ export class Bridging {
   #probeTurn = 0;
   #mixesLeft = 0;
   #sweep: NodeName[] = [];
+  #returns = 0;
+  #returnsSince = -Infinity;
 
   /** `tryContact` turns to a contact that is no neighbour; `false` when there is none. */
   constructor(views: Views, tryContact: (now: number) => boolean, now: number) {
@@ -151,6 +156,26 @@ export class Bridging {
     }
   }
 
+  /**
+   * Departure: a cut has healed, and the marks do not show it yet: while the root on the other side
+   * is not given up, both sides bear one mark. Whoever meets a member that was cut off takes it as a
+   * neighbour, and each of the two gives the other a neighbour of its own side.
+   */
+  returned(peer: PeerEntry, now: number): void {
+    if (now - this.#returnsSince > RETURNS_MS) {
+      this.#returnsSince = now;
+      this.#returns = 0;
+    }
+    if (this.#returns >= RETURNS || !this.#views.isEligible(peer.name)) return;
+    this.#returns++;
+    this.#askMerge(peer, now);
+  }
+
+  #askMerge(peer: PeerEntry, now: number): void {
+    const offer = this.#views.free(now) > 0 ? undefined : this.#views.victim(peer.name);
+    this.#views.ask(peer, "merge", offer, now);
+  }
+
   /** Asks a peer which island it lives on. */
   sendProbe(peer: PeerEntry, now: number): void {
     const { name } = peer;
@@ -189,8 +214,7 @@ export class Bridging {
     if (!this.#views.isEligible(name)) return;
     const foreign = message.foreign && this.#island.isForeign(message.mark, now);
     if (!foreign) return this.#views.release(name, now);
-    const offer = this.#views.free(now) > 0 ? undefined : this.#views.victim(name);
-    this.#views.ask(peer, "merge", offer, now);
+    this.#askMerge(peer, now);
   }
 
   /**

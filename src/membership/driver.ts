@@ -43,6 +43,8 @@ export interface MembershipDriver {
   nodeDown(name: NodeName, epoch: number): void;
   /** Members that the roster knows: candidates when the views run dry. */
   known(peers: readonly Peer[]): void;
+  /** A member that the roster held for cut off has a link with us again. */
+  returned(peer: Peer): void;
   on(listener: (event: MembershipEvent) => void): () => void;
   close(): void;
 }
@@ -133,6 +135,7 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
     passiveView: () => machine.passiveView,
     addressesOf: (name) => machine.entryOf(name)?.addresses ?? [],
     nodeDown: (peer, epoch) => feed({ type: "nodeDown", peer, epoch }),
+    returned: (peer) => feed({ type: "returned", peer: entryOf(peer) }),
     known: (peers) => feed({ type: "known", peers: peers.map((peer) => entryOf(peer)) }),
     on(listener) {
       listeners.add(listener);

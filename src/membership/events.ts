@@ -51,6 +51,8 @@ export type HyParViewEvent =
   | { readonly type: "forget"; readonly peer: NodeName }
   /** Nodes that others know of: the roster's, for the probes. */
   | { readonly type: "known"; readonly peers: readonly PeerEntry[] }
+  /** A member that was cut off has a link with us again: it may live on another island. */
+  | { readonly type: "returned"; readonly peer: PeerEntry }
   | { readonly type: "slowConsumer"; readonly peer: NodeName }
   /** Our own entry has changed. */
   | { readonly type: "self"; readonly entry: PeerEntry }

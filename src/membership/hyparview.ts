@@ -124,6 +124,9 @@ export class HyParView {
           if (!views.isKnown(peer.name)) views.strangers.add(peer, now);
         }
         break;
+      case "returned":
+        if (views.isRunning) this.#bridging.returned(event.peer, now);
+        break;
       case "slowConsumer":
         views.slowConsumer(event.peer, now);
         break;

@@ -295,6 +295,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
         },
         onOldKey: (publicKey, epoch) => lifeOf("forget", publicKey, epoch, [registering]),
         successions: () => ring.chain,
+        onReturn: (member) => membership.returned(member),
         onLife(what, member) {
           const { name, publicKey, epoch } = member;
           lifeOf(what, publicKey, epoch, [registering, replicating]);

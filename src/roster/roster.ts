@@ -88,6 +88,8 @@ export type RosterEffect =
   | { readonly type: "probe"; readonly member: Member; readonly connect: boolean }
   | { readonly type: "askProbe"; readonly to: NodeName; readonly request: ProbeRequest }
   | { readonly type: "emit"; readonly change: RosterChange }
+  /** Somebody could not reach it, and we have a link with it. */
+  | { readonly type: "returned"; readonly member: Member }
   /** A member goes on under another key: its rows under the old one are to go. */
   | { readonly type: "rekeyed"; readonly member: Member; readonly oldKey: Bytes }
   /** The rows of this life are to be hidden, shown again or dropped. */
@@ -127,7 +129,7 @@ const RANDOM_PROBE_MS = 10_000;
 /** From this size on a cluster may hold a verdict back, as it may be cut in two. */
 const BRAKE_FROM = 8;
 /** What others say of those who fall silent is known everywhere within so long, milliseconds. */
-const OTHERS_WITHIN_MS = 2_000;
+const OTHERS_WITHIN_MS = 1_500;
 /** Verdicts of this age still count as silence at the same time, milliseconds. */
 const WINDOW_MS = 60_000;
 /**
@@ -209,6 +211,7 @@ export class Roster {
           this.#tell(this.#members.get(event.peer.name), effects);
         }
         this.#cleared(event.peer.name, now);
+        this.#returned(event.peer, effects);
         break;
       case "linkDown":
         this.#linkDown(event.peer, event.reason, now, effects);
@@ -609,6 +612,13 @@ export class Roster {
     if (status === "unreachable") {
       effects.push({ type: "emit", change: { type: "nodeUnreachable", node } });
     }
+  }
+
+  #returned(peer: PeerIdentity, effects: RosterEffect[]): void {
+    const member = this.#members.get(peer.name);
+    if (member === undefined || member.epoch !== peer.epoch || member.status === "alive") return;
+    if (member.status === "down" && member.downReason !== "unreachable") return;
+    effects.push({ type: "returned", member: { ...member } });
   }
 
   #revive(member: MemberState, effects: RosterEffect[]): void {

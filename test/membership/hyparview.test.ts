@@ -138,6 +138,28 @@ describe("HyParView", () => {
     assert.equal(bench.machine.activeView.length, 5);
   });
 
+  test("two of those who were cut off get an edge at once, each for one of the old ones", () => {
+    const bench = new Bench();
+    for (let i = 1; i <= 5; i++) bench.befriend(i);
+    const first = bench.handle({ type: "returned", peer: peer(6) });
+    assert.deepEqual(sent(first, "neighbour"), ["n6@test"]);
+    const grant = { type: "accept" as const, request: requestOf(first), record: EMPTY };
+    const effects = bench.receive(peer(6), { ...grant, other: peer(16) });
+    const [gone] = sent(effects, "disconnect");
+    assert.ok(gone !== undefined);
+    assert.deepEqual(told(effects), [`peerDown ${gone} evicted`, "peerUp n6@test"]);
+    // A neighbour needs no edge, and a whole island that returns gets no more than two.
+    assert.deepEqual(bench.handle({ type: "returned", peer: peer(6) }), []);
+    for (const [i, asked] of [[7, 1], [8, 0], [9, 0]] as const) {
+      const more = bench.handle({ type: "returned", peer: peer(i) });
+      assert.equal(sent(more, "neighbour").length, asked);
+    }
+    bench.now += 11_000;
+    assert.deepEqual(sent(bench.handle({ type: "returned", peer: peer(9) }), "neighbour"), [
+      "n9@test",
+    ]);
+  });
+
   test("two that both lack a neighbour take each other, whomever else they have asked", () => {
     const bench = new Bench({ activeSize: 2 });
     bench.befriend(1);
@@ -435,6 +457,7 @@ describe("HyParView", () => {
         address: fc.constant("quic://h1:1"),
       }),
       record({ type: fc.constant("linkUp" as const), peer: from }),
+      record({ type: fc.constant("returned" as const), peer: from }),
       record({
         type: fc.constant("linkDown" as const),
         peer: from,

@@ -226,7 +226,7 @@ test("when half of a large cluster falls silent, no verdict is drawn", () => {
   const bench = new Bench(10);
   for (let target = 5; target < 10; target++) {
     for (const by of [1, 2, 3]) bench.accuse(by, target);
-    bench.pass(500, [1, 2, 3, 4]);
+    if (target % 2 === 0) bench.pass(500, [1, 2, 3, 4]);
   }
   bench.pass(600_000, [1, 2, 3, 4]);
   assert.ok(!bench.events().some((event) => event.startsWith("nodeDown")));
@@ -249,6 +249,25 @@ test("one that was silent before the cut is not declared down before the others"
   for (const by of [1, 2]) bench.accuse(by, 22, "silent", 1);
   bench.pass(4_000, near);
   assert.equal(bench.events().at(-1), "nodeDown n22@x");
+});
+
+test("a link with one that was cut off is told: the overlay may be in two", () => {
+  const bench = new Bench(10);
+  const linkUp = (index: number, epoch = 1) => {
+    const peer = { name: nameOf(index), publicKey: keyOf(index), epoch, addresses: [] };
+    bench.feed({ type: "linkUp", peer });
+  };
+  const returned = () =>
+    bench.effects.flatMap((one) => one.type === "returned" ? [one.member.name] : []);
+  for (const target of [7, 8]) bench.accuse(1, target);
+  bench.accuse(2, 8);
+  bench.pass(5_000, [1, 2, 3, 4, 5]);
+  assert.equal(bench.roster.member(nameOf(8))?.status, "down");
+  bench.record(9, { left: true });
+  for (const index of [6, 7, 8, 9]) linkUp(index);
+  assert.deepEqual(returned(), ["n7@x", "n8@x"]);
+  linkUp(7, 2);
+  assert.deepEqual(returned(), ["n7@x", "n8@x"], "another life has its own way in");
 });
 
 test("the larger half goes on after the hold", () => {
