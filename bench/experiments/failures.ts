@@ -181,10 +181,11 @@ export const massFailure: Experiment = {
     "reaches r % of the living, the average of 1,000 messages is at most 100 - (100 - r) / 1,000, " +
     "whatever the protocol does afterwards; the table has this bound beside each average. r falls " +
     "below 50 % from 70 % failed on, in the paper, too, so that the goal of 99.95 % cannot be " +
-    "reached there; the messages after the first show what the protocol can do. A survivor that " +
-    "knows no other survivor, and whom none knows, cannot be found at all: with 35 names known to " +
-    "each and a share f failed, f^35 of the survivors know nobody (2.5 % at 90 %, 17 % at 95 %); the " +
-    "contact through which they came is as likely dead.",
+    "reached there; the messages after the first show what the protocol can do. With 35 names " +
+    "known to each and a share f failed, f^35 of the survivors know nobody (2.5 % at 90 %, 17 % at " +
+    "95 %), and in the paper they stay alone. A node's roster knows all members: whoever lost most " +
+    "neighbours and has nobody else to ask takes some from it at random, the dead among them, as " +
+    "nobody has been declared down yet.",
   run: (settings) =>
     overRates(settings, PUBLISHED.keys(), (collected, rate, { reliability }, isSpared) => {
       const published = PUBLISHED.get(rate) as number;
@@ -267,8 +268,8 @@ export const healing: Experiment = {
     "that the reactions alone, before the first cycle, were enough, and 30 that one survivor was " +
     "still alone when the measurement ended.",
   limits:
-    "A survivor that knows no other, and whom none knows, stays alone unless the contact lives " +
-    "through which it came: see E2. The paper's own pseudo-code has the same limit at 90 %.",
+    "A survivor that knows no other, and whom none knows, turns to its roster: see E2. By the " +
+    "paper's own pseudo-code it stays alone.",
   run: (settings) =>
     overRates(settings, HEALING.keys(), (collected, rate, { cycles }, isSpared) => {
       const published = HEALING.get(rate) as number;

@@ -5,6 +5,7 @@ import { messageOf } from "../base/errors.ts";
 import { logOnce } from "../base/logger.ts";
 import type { Logger } from "../base/logger.ts";
 import { Ring } from "../base/ring.ts";
+import { sample } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
 import type { Links } from "../link/ports.ts";
 import type { Meter } from "../metrics/meter.ts";
@@ -27,6 +28,8 @@ export interface MembershipDriverOptions {
   readonly meter: Meter;
   /** Whether somebody else still needs the link to a peer that the overlay is done with. */
   readonly isNeeded: (peer: NodeName) => boolean;
+  /** Members that are alive as far as is known. */
+  readonly members: () => readonly Peer[];
 }
 
 /** The overlay of one node. */
@@ -41,8 +44,8 @@ export interface MembershipDriver {
   addressesOf(name: NodeName): readonly string[];
   /** The cluster's verdict on one life of a node. */
   nodeDown(name: NodeName, epoch: number): void;
-  /** Members that the roster knows: candidates when the views run dry. */
-  known(peers: readonly Peer[]): void;
+  /** Begins with the members that are known, after another one in this node that went down. */
+  turnToMembers(): void;
   /** A member that the roster held for cut off has a link with us again. */
   returned(peer: Peer): void;
   on(listener: (event: MembershipEvent) => void): () => void;
@@ -83,6 +86,9 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
         return channel.send(effect.peer, encodeMessage(effect.message));
       case "connectAddress":
         return void connect(effect.address);
+      case "seek": {
+        return tellKnown(sample(random, options.members(), effect.count));
+      }
       case "disconnect":
         if (!options.isNeeded(effect.peer)) void links.disconnect(effect.peer);
         return;
@@ -90,6 +96,9 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
         return emit(effect.event);
     }
   };
+
+  const tellKnown = (peers: readonly Peer[]) =>
+    feed({ type: "known", peers: peers.map((peer) => entryOf(peer)) });
 
   const emit = (event: MembershipEvent) => {
     meter.gauge("barrel_active_view", machine.activeView.length);
@@ -135,8 +144,8 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
     passiveView: () => machine.passiveView,
     addressesOf: (name) => machine.entryOf(name)?.addresses ?? [],
     nodeDown: (peer, epoch) => feed({ type: "nodeDown", peer, epoch }),
+    turnToMembers: () => tellKnown(options.members()),
     returned: (peer) => feed({ type: "returned", peer: entryOf(peer) }),
-    known: (peers) => feed({ type: "known", peers: peers.map((peer) => entryOf(peer)) }),
     on(listener) {
       listeners.add(listener);
       return () => void listeners.delete(listener);

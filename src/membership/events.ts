@@ -49,7 +49,7 @@ export type HyParViewEvent =
   | { readonly type: "nodeDown"; readonly peer: NodeName; readonly epoch: number }
   /** Forget a node altogether, by an operator's word. */
   | { readonly type: "forget"; readonly peer: NodeName }
-  /** Nodes that others know of: the roster's, for the probes. */
+  /** Members that the roster knows: an answer to `seek`, or where a service that begins anew turns to. */
   | { readonly type: "known"; readonly peers: readonly PeerEntry[] }
   /** A member that was cut off has a link with us again: it may live on another island. */
   | { readonly type: "returned"; readonly peer: PeerEntry }
@@ -65,6 +65,8 @@ export type HyParViewEffect =
   | { readonly type: "send"; readonly peer: NodeName; readonly message: Message }
   /** Open a link to whoever answers there and report `contactUp` or `contactFailed`. */
   | { readonly type: "connectAddress"; readonly address: string }
+  /** We know nobody else to turn to: report up to so many members at random by `known`. */
+  | { readonly type: "seek"; readonly count: number }
   | { readonly type: "emit"; readonly event: MembershipEvent }
   /** Membership has no further use for a link to this peer. */
   | { readonly type: "disconnect"; readonly peer: NodeName };

@@ -121,6 +121,7 @@ export class HyParView {
         break;
       case "known":
         for (const peer of event.peers) {
+          if (!views.isFull) views.learn(peer, now);
           if (!views.isKnown(peer.name)) views.strangers.add(peer, now);
         }
         break;

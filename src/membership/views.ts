@@ -35,6 +35,9 @@ const FAVOUR_MS = 5_000;
 const MAX_BOOK = 256;
 /** More than half of the neighbours lost in this time is a disaster, milliseconds. */
 const DISASTER_MS = 10_000;
+/** Between two questions for members that we could turn to, doubled up to the maximum. */
+const SEEK_PAUSE_MS = 250;
+const SEEK_PAUSE_MAX_MS = 30_000;
 /** A link that we have no more use for is kept for this long: a next request may come soon. */
 const RELEASE_MS = 10_000;
 
@@ -88,6 +91,9 @@ export class Views {
   #lastRequest: number;
   #refillPauseMs = REFILL_PAUSE_MS;
   #hintsLeft = MAX_HINTS;
+  // Since a disaster, and until the view is full again: when to seek further, and how rarely.
+  #seekAt = Infinity;
+  #seekPauseMs = SEEK_PAUSE_MS;
   #losses = 0;
   #lossesSince = 0;
 
@@ -349,6 +355,7 @@ export class Views {
     if (this.free(now) > 0) {
       this.refillAt = Math.min(this.refillAt, now + this.jittered(HEDGE_MS));
     }
+    if (this.isFull) this.#seekAt = Infinity;
     const isFirst = !this.isJoined;
     this.isJoined = true;
     if (isFirst) this.emit({ type: "joined" });
@@ -442,6 +449,8 @@ export class Views {
     }
     if (++this.#losses * 2 <= this.options.activeSize) return;
     this.#losses = 0;
+    this.#seekAt = now;
+    this.#seekPauseMs = SEEK_PAUSE_MS;
     this.onDisaster(now);
   }
 
@@ -499,7 +508,10 @@ export class Views {
     for (let free = this.free(now); free > 0; free = this.free(now)) {
       if (this.asked.size >= this.#maxAsked) break;
       const peer = this.passive.candidate(now, (name) => !this.isEligible(name));
-      if (peer === undefined) break;
+      if (peer === undefined) {
+        this.#seek(now);
+        break;
+      }
       this.#hintsLeft = MAX_HINTS;
       this.ask(peer, free > 1 ? "high" : "low", undefined, now);
     }
@@ -509,8 +521,20 @@ export class Views {
     const hedgeAt = this.asked.size > 0 ? now + HEDGE_MS : Infinity;
     this.refillAt = Math.max(
       now + this.#refillPauseMs,
-      Math.min(hedgeAt, this.passive.nextRetryAt(now)),
+      Math.min(hedgeAt, this.passive.nextRetryAt(now), this.#seekAt),
     );
+  }
+
+  /**
+   * Departure: after a mass failure some know nobody who lives, and are known by nobody: with 35
+   * peers in the views, 2.5 % of the survivors of 90 %. In the paper they stay alone. The roster
+   * knows all members, so whoever has nobody else to ask turns to some of them at random.
+   */
+  #seek(now: number): void {
+    if (now < this.#seekAt) return;
+    this.#seekAt = now + this.jittered(this.#seekPauseMs);
+    this.#seekPauseMs = Math.min(SEEK_PAUSE_MAX_MS, this.#seekPauseMs * 2);
+    this.#out.push({ type: "seek", count: this.#maxAsked });
   }
 
   /** Slots of the active view that are neither taken nor kept for somebody. */

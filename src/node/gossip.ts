@@ -5,16 +5,14 @@ import type { Bytes } from "../base/bytes.ts";
 import { createMembership } from "../membership/driver.ts";
 import type { MembershipDriver, MembershipDriverOptions } from "../membership/driver.ts";
 import type { MembershipEvent } from "../membership/events.ts";
-import type { Peer } from "../membership/peer_entry.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Services } from "./services.ts";
 
-/** Starts membership as a service. `known`: members to turn to when it has to begin anew. */
+/** Starts membership as a service. */
 export function membershipService(
   services: Services,
   options: Omit<MembershipDriverOptions, "clock" | "links">,
-  known: () => readonly Peer[],
-): Omit<MembershipDriver, "close" | "known"> & { close(): void } {
+): Omit<MembershipDriver, "close" | "turnToMembers"> & { close(): void } {
   const contacts = new Set<string>();
   const listeners = new Set<(event: MembershipEvent) => void>();
   const neighbours = new Set<NodeName>();
@@ -39,7 +37,7 @@ export function membershipService(
       for (const node of [...neighbours]) tell({ type: "peerDown", node, reason: "crashed" });
       if (hasJoined) tell({ type: "left" });
       for (const contact of contacts) now.join(contact);
-      if (!hasLeft) now.known(known());
+      if (!hasLeft) now.turnToMembers();
     },
   });
   return {

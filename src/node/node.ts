@@ -360,7 +360,8 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     logger,
     meter,
     isNeeded: (peer) => links.isInUse(peer),
-  }, () => roster.members());
+    members: () => roster.members().filter(({ status }) => status === "alive"),
+  });
   const streams = createStreams({ self, port: links.streams, system, clock, logger, meter });
   resolvers.push((name) => links.peer(name)?.addresses ?? []);
   resolvers.push((name) => roster.member(name)?.addresses ?? []);

@@ -30,6 +30,7 @@ function start(fabric: Fabric, name: string, logger: Logger = silentLogger): Tes
     logger,
     meter,
     isNeeded: () => false,
+    members: () => [],
   });
   const events: string[] = [];
   membership.on((event) => {

@@ -290,6 +290,26 @@ describe("HyParView", () => {
     assert.deepEqual(bench.machine.passiveView, []);
   });
 
+  test("after a disaster, who knows nobody else seeks among all members until the view is full", () => {
+    const bench = new Bench({ activeSize: 2, passiveSize: 2 });
+    const counts = (effects: readonly HyParViewEffect[]) =>
+      effects.flatMap((effect) => effect.type === "seek" ? [effect.count] : []);
+    const lose = (i: number) =>
+      bench.handle({ type: "linkDown", peer: peer(i), reason: "lost" as const });
+    for (const i of [1, 2]) bench.befriend(i);
+    assert.deepEqual(counts(lose(1)), [], "one lost neighbour is no disaster");
+    assert.deepEqual(counts(bench.pass(60_000)), []);
+    bench.befriend(1);
+    const effects = [...lose(1), ...lose(2), ...bench.pass(120_000)];
+    const pauses = counts(effects);
+    assert.ok(pauses.length > 5 && pauses.length < 16, `${pauses.length} questions`);
+    assert.ok(pauses.every((count) => count === 6));
+    const asked = bench.handle({ type: "known", peers: [peer(7), peer(8), self] });
+    assert.deepEqual(sent(asked, "neighbour"), ["n7@test"]);
+    for (const i of [7, 8]) bench.befriend(i);
+    assert.deepEqual(counts(bench.pass(120_000)), []);
+  });
+
   test("hearsay does not bring back who was found dead; a new life or its own word does", () => {
     const bench = new Bench();
     for (let i = 1; i <= 5; i++) bench.befriend(i);

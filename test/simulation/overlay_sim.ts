@@ -6,7 +6,7 @@
 import { Heap } from "../../src/base/heap.ts";
 import { EMPTY } from "../../src/base/bytes.ts";
 import type { Bytes } from "../../src/base/bytes.ts";
-import { randomBelow, randomFraction, seededRandom } from "../../src/base/random.ts";
+import { randomBelow, randomFraction, sample, seededRandom } from "../../src/base/random.ts";
 import type { Random } from "../../src/base/random.ts";
 import { keyOf, MAX_CACHED, MAX_CACHED_BYTES } from "../../src/broadcast/message_cache.ts";
 import { MAX_MISSING } from "../../src/broadcast/missing.ts";
@@ -327,6 +327,12 @@ export class OverlaySim {
           this.#count(`hyparview.${effect.message.type}`);
           this.#send(node, effect.peer, { protocol: "hyparview", message: effect.message });
           break;
+        case "seek": {
+          // The roster knows everybody, and has not heard yet who is dead.
+          const peers = sample(this.#random, this.nodes, effect.count).map(({ entry }) => entry);
+          this.at(0, () => this.membershipEvent(node, { type: "known", peers }));
+          break;
+        }
         case "connectAddress":
           this.#connectAddress(node, effect.address);
           break;

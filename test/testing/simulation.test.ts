@@ -205,6 +205,21 @@ test("options that are unknown, ill-typed or impossible are told by their path",
   await sim.close();
 });
 
+test("survivors that know nobody who lives find each other through the roster", {
+  timeoutMs: 60_000,
+}, async () => {
+  const membership = { activeSize: 2, passiveSize: 1, shuffleActive: 1, shufflePassive: 1 };
+  const sim = await createSimulation({ seed: 5, nodes: 20, options: { membership } });
+  await converged(sim, 20);
+  for (const node of sim.nodes.slice(0, 16)) sim.crash(node);
+  const left = sim.nodes.slice(16);
+  await sim.run((left[0] as Node).start(Echo, [], { register: "afterwards" }));
+  await sim.until(() => left.every((node) => node.registry.lookup("afterwards").length === 1), {
+    withinMs: 30_000,
+  });
+  await sim.close();
+});
+
 test("a cut into halves brings no verdict, also not on who was silent before it, and heals", {
   timeoutMs: 60_000,
 }, async () => {
