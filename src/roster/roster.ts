@@ -18,6 +18,9 @@ import { randomFraction, sample } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
 import type { LinkDownReason, PeerIdentity } from "../link/ports.ts";
 import type { NodeName } from "../wire/node_name.ts";
+import { Accusations } from "./accusations.ts";
+import type { Tally } from "./accusations.ts";
+import { Brake } from "./brake.ts";
 import { MemberTable } from "./member_table.ts";
 import type { MemberState } from "./member_table.ts";
 import type { Accusation, Evidence, MemberRecord, ProbeRequest } from "./messages.ts";
@@ -126,12 +129,6 @@ const PROBE_EVERY_MS = 1_000;
 const ASKED = 3;
 /** A random member is probed so often on average, milliseconds. */
 const RANDOM_PROBE_MS = 10_000;
-/** From this size on a cluster may hold a verdict back, as it may be cut in two. */
-const BRAKE_FROM = 8;
-/** What others say of those who fall silent is known everywhere within so long, milliseconds. */
-const OTHERS_WITHIN_MS = 1_500;
-/** Verdicts of this age still count as silence at the same time, milliseconds. */
-const WINDOW_MS = 60_000;
 /**
  * So long after it has found the cluster a node learns its history, and not in order: that a member
  * is there is held back until then, or until there is a link with it, lest the dead of the past are
@@ -148,24 +145,24 @@ export class Roster {
   // Members of which nothing has been told yet, and since when they are known.
   readonly #untold = new Map<MemberState, number>();
   #caughtUpAt = Infinity;
-  /** By accused, then by the accuser's key. */
-  readonly #accusations = new Map<NodeName, Map<string, Accusation>>();
+  readonly #accusations = new Accusations();
   readonly #ours = new Map<NodeName, Accusation>();
   readonly #neighbours = new Set<NodeName>();
   /** The lives that we have links with. */
   readonly #linked = new Map<NodeName, number>();
   readonly #watches = new Map<NodeName, Watch>();
+  readonly #brake: Brake;
   #selfKey: string;
   #incarnation = 0;
   #hasLeft = false;
   #lastTick: number | undefined;
   #nextRandomProbe = RANDOM_PROBE_MS;
-  #heldSince: number | undefined;
   // Kept until they are handed over, so that a mistake of ours loses none.
   #effects: RosterEffect[] = [];
 
   constructor(options: RosterOptions) {
     this.#options = options;
+    this.#brake = new Brake(options.liveness.partitionHoldMs);
     this.#selfKey = encodeHex(options.self.publicKey);
   }
 
@@ -190,7 +187,7 @@ export class Roster {
         this.#accused(event.author, event.accusation, now, effects);
         break;
       case "withdrawn":
-        this.#accusations.get(event.target)?.delete(encodeHex(event.author));
+        this.#accusations.remove(event.target, encodeHex(event.author));
         this.#judge(event.target, now, effects);
         break;
       case "neighbourUp":
@@ -256,11 +253,7 @@ export class Roster {
   #resume(now: number, effects: RosterEffect[]): void {
     effects.push({ type: "publish", incarnation: this.#incarnation, left: this.#hasLeft });
     for (const accusation of this.#ours.values()) effects.push({ type: "accuse", accusation });
-    for (const [name, accusers] of this.#accusations) {
-      const ours = this.#ours.get(name);
-      accusers.clear();
-      if (ours !== undefined) accusers.set(this.#selfKey, ours);
-    }
+    this.#accusations.keepOnly(this.#selfKey);
     for (const member of this.#members.notAlive) {
       if (member.status === "down") effects.push({ type: "retire", member: { ...member } });
     }
@@ -329,11 +322,7 @@ export class Roster {
   #rekeyed(effects: RosterEffect[]): void {
     const oldKey = this.#selfKey;
     this.#selfKey = encodeHex(this.#options.self.publicKey);
-    for (const accusers of this.#accusations.values()) {
-      const ours = accusers.get(oldKey);
-      if (ours === undefined || !accusers.delete(oldKey)) continue;
-      accusers.set(this.#selfKey, ours);
-    }
+    this.#accusations.rename(oldKey, this.#selfKey);
     this.#incarnation++;
     effects.push({ type: "publish", incarnation: this.#incarnation, left: this.#hasLeft });
   }
@@ -348,13 +337,7 @@ export class Roster {
       effects.push({ type: "publish", incarnation: this.#incarnation, left: false });
       return;
     }
-    let accusers = this.#accusations.get(target);
-    if (accusers === undefined) {
-      if (this.#accusations.size >= MAX_MEMBERS) return;
-      accusers = new Map();
-      this.#accusations.set(target, accusers);
-    }
-    accusers.set(encodeHex(author), accusation);
+    if (!this.#accusations.put(encodeHex(author), accusation)) return;
     if (accusation.evidence === "suspected") return;
     const member = this.#members.get(target);
     const concernsUs = this.#neighbours.has(target) || this.#watches.has(target);
@@ -420,12 +403,12 @@ export class Roster {
     }
     for (const [peer, watch] of this.#watches) this.#examine(peer, watch, now, effects);
     this.#probeSomebody(now, effects);
-    for (const name of [...this.#accusations.keys()]) this.#judge(name, now, effects);
+    for (const name of this.#accusations.targets()) this.#judge(name, now, effects);
     for (const member of [...this.#members.notAlive]) {
       if (member.status !== "down") continue;
       if (now - member.since < this.#options.liveness.forgetAfterMs) continue;
       this.#members.delete(member);
-      this.#accusations.delete(member.name);
+      this.#accusations.forget(member.name);
       this.#withdraw(member.name, effects);
       effects.push({ type: "forget", member });
     }
@@ -491,14 +474,12 @@ export class Roster {
     const accusation: Accusation = { target: name, epoch, incarnation, evidence };
     this.#ours.set(name, accusation);
     effects.push({ type: "accuse", accusation });
-    const accusers = this.#accusations.get(name) ?? new Map<string, Accusation>();
-    accusers.set(this.#selfKey, accusation);
-    this.#accusations.set(name, accusers);
+    this.#accusations.put(this.#selfKey, accusation);
     this.#judge(name, now, effects);
   }
 
   #withdraw(name: NodeName, effects: RosterEffect[]): void {
-    this.#accusations.get(name)?.delete(this.#selfKey);
+    this.#accusations.remove(name, this.#selfKey);
     if (this.#ours.delete(name)) effects.push({ type: "withdraw", target: name });
   }
 
@@ -526,59 +507,22 @@ export class Roster {
     // Reachable members besides the accused, ourselves among them.
     const reachable = 1 + this.#members.alive;
     if (accusers < Math.min(2, reachable)) return;
-    if (!isRefused && this.#isHeld(member, now)) return;
+    if (!isRefused && this.#brake.holds(member, this.#members, this.#suspected(), now)) return;
     this.#down(member, "unreachable", now, effects);
   }
 
-  // How many accuse this incarnation, whether its host itself said that nothing is there, and
-  // whether somebody suspects it.
-  #accusersOf(member: Member): { accusers: number; isRefused: boolean; isSuspected: boolean } {
-    let accusers = 0;
-    let isRefused = false;
-    let isSuspected = false;
-    for (const [key, accusation] of this.#accusations.get(member.name) ?? []) {
-      const isCurrent = accusation.epoch === member.epoch &&
-        accusation.incarnation >= member.incarnation;
-      if (!isCurrent || !this.#isVoter(key)) continue;
-      if (accusation.evidence === "suspected") isSuspected = true;
-      else accusers++;
-      isRefused ||= accusation.evidence === "refused";
-    }
-    return { accusers, isRefused, isSuspected };
+  #accusersOf(member: Member): Tally {
+    return this.#accusations.tally(member, this.#isVoter);
   }
 
   // The dead do not vote.
-  #isVoter(key: string): boolean {
-    return key === this.#selfKey || this.#members.isStanding(key);
-  }
-
-  // Many silent at once look like a cut between two halves: only the larger half goes on, later.
-  // Some have been silent for longer than others when a cut comes, so those who are only suspected
-  // count; and a verdict waits a little for what is on its way.
-  #isHeld(member: MemberState, now: number): boolean {
-    const { partitionHoldMs } = this.#options.liveness;
-    const suspected = this.#suspected();
-    const reachable = 1 + this.#members.alive - suspected;
-    let silent = suspected;
-    for (const { status, since, downReason } of this.#members.notAlive) {
-      const isLate = status === "down" && downReason === "unreachable" && now - since < WINDOW_MS;
-      if (status === "unreachable" || isLate) silent++;
-    }
-    const standing = reachable + silent;
-    if (standing < BRAKE_FROM) return false;
-    if (now - member.since < OTHERS_WITHIN_MS) return true;
-    if (silent <= Math.max(3, standing / 4)) {
-      this.#heldSince = undefined;
-      return false;
-    }
-    this.#heldSince ??= now;
-    return reachable <= standing / 2 || now - this.#heldSince < partitionHoldMs;
-  }
+  readonly #isVoter = (key: string): boolean =>
+    key === this.#selfKey || this.#members.isStanding(key);
 
   // How many of those that count as alive are suspected.
   #suspected(): number {
     let count = 0;
-    for (const name of this.#accusations.keys()) {
+    for (const name of this.#accusations.targets()) {
       const member = this.#members.get(name);
       if (member?.status === "alive" && this.#accusersOf(member).isSuspected) count++;
     }
