@@ -291,6 +291,10 @@ export const irohSetup: Experiment = {
   title: "The set-up of iroh-gossip",
   about: "Links of 10 to 100 ms with 2 % of frames lost. 50 messages from many senders and from " +
     "one, 2 s apart; then a burst of 100 messages at once. The reference's asserts hold for 100 nodes.",
+  limits:
+    "With 1,000 nodes, the way to the nearest of four random roots and from it down to the farthest " +
+    "node takes 10.07 hops in the mean of random 5-regular graphs, along the shortest ways; of 100 " +
+    "nodes it is 6.57.",
   run(settings) {
     const nodes = settings.nodes ?? 100;
     const collected = new Collected();

@@ -17,7 +17,7 @@ is 1 when one does not hold.
   --nodes N    how many (30)
   --split      cut the network, too: needs root and iproute2, makes two network namespaces
   --rest S     seconds of rest over which connections and messages are counted (20)
-  --settle S   seconds until the overlay is taken to be at rest (90)
+  --settle S   seconds until the overlay is taken to be at rest (200)
   --json       print the figures as one line of JSON at the end
   --help       this text
 `;
@@ -27,7 +27,7 @@ const { values } = parseArgs({
     nodes: { type: "string", default: "30" },
     split: { type: "boolean", default: false },
     rest: { type: "string", default: "20" },
-    settle: { type: "string", default: "90" },
+    settle: { type: "string", default: "200" },
     json: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
