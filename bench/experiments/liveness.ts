@@ -66,7 +66,7 @@ export const crashDetection: Experiment = {
     "neighbours among them; the others answer pings and probes and pass rows on. Rows travel over a " +
     "random regular overlay that stands still, hop by hop; replication itself is not simulated here.",
   limits: "A host that is gone cannot refuse: its silence has to last 12 s (silenceMs), and in " +
-    "clusters of eight and more the verdict waits 1.5 s for those who fall silent together.",
+    "clusters of eight and more the verdict waits 2 s for those who fall silent together.",
   run(settings) {
     const sizes = settings.nodes === undefined ? [1_000, 10_000] : [settings.nodes];
     const collected = new Collected();

@@ -158,15 +158,20 @@ export class Bridging {
 
   /**
    * Departure: a cut has healed, and the marks do not show it yet: while the root on the other side
-   * is not given up, both sides bear one mark. Whoever meets a member that was cut off takes it as a
-   * neighbour, and each of the two gives the other a neighbour of its own side.
+   * is not given up, both sides bear one mark. Whoever is to mend it takes the member as a
+   * neighbour, and each of the two gives the other a neighbour of its own side. A lone member that
+   * comes back gets a slot that is free anyway.
    */
-  returned(peer: PeerEntry, now: number): void {
+  returned(peer: PeerEntry, isCut: boolean, now: number): void {
+    const views = this.#views;
+    if (!views.isEligible(peer.name)) return;
+    if (views.free(now) > 0) return views.ask(peer, "low", undefined, now);
+    if (!isCut) return;
     if (now - this.#returnsSince > RETURNS_MS) {
       this.#returnsSince = now;
       this.#returns = 0;
     }
-    if (this.#returns >= RETURNS || !this.#views.isEligible(peer.name)) return;
+    if (this.#returns >= RETURNS) return;
     this.#returns++;
     this.#askMerge(peer, now);
   }

@@ -28,7 +28,7 @@ export interface MembershipDriverOptions {
   readonly meter: Meter;
   /** Whether somebody else still needs the link to a peer that the overlay is done with. */
   readonly isNeeded: (peer: NodeName) => boolean;
-  /** Members that are alive as far as is known. */
+  /** Members that are not down. */
   readonly members: () => readonly Peer[];
 }
 
@@ -46,8 +46,8 @@ export interface MembershipDriver {
   nodeDown(name: NodeName, epoch: number): void;
   /** Begins with the members that are known, after another one in this node that went down. */
   turnToMembers(): void;
-  /** A member that the roster held for cut off has a link with us again. */
-  returned(peer: Peer): void;
+  /** A member that others cannot reach has a link with us. `isCut`: the overlay may be in two. */
+  returned(peer: Peer, isCut: boolean): void;
   on(listener: (event: MembershipEvent) => void): () => void;
   close(): void;
 }
@@ -145,7 +145,7 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
     addressesOf: (name) => machine.entryOf(name)?.addresses ?? [],
     nodeDown: (peer, epoch) => feed({ type: "nodeDown", peer, epoch }),
     turnToMembers: () => tellKnown(options.members()),
-    returned: (peer) => feed({ type: "returned", peer: entryOf(peer) }),
+    returned: (peer, isCut) => feed({ type: "returned", peer: entryOf(peer), isCut }),
     on(listener) {
       listeners.add(listener);
       return () => void listeners.delete(listener);

@@ -51,8 +51,8 @@ export type HyParViewEvent =
   | { readonly type: "forget"; readonly peer: NodeName }
   /** Members that the roster knows: an answer to `seek`, or where a service that begins anew turns to. */
   | { readonly type: "known"; readonly peers: readonly PeerEntry[] }
-  /** A member that was cut off has a link with us again: it may live on another island. */
-  | { readonly type: "returned"; readonly peer: PeerEntry }
+  /** A member that others cannot reach has a link with us. `isCut`: it may live on another island. */
+  | { readonly type: "returned"; readonly peer: PeerEntry; readonly isCut: boolean }
   | { readonly type: "slowConsumer"; readonly peer: NodeName }
   /** Our own entry has changed. */
   | { readonly type: "self"; readonly entry: PeerEntry }

@@ -126,7 +126,7 @@ export class HyParView {
         }
         break;
       case "returned":
-        if (views.isRunning) this.#bridging.returned(event.peer, now);
+        if (views.isRunning) this.#bridging.returned(event.peer, event.isCut, now);
         break;
       case "slowConsumer":
         views.slowConsumer(event.peer, now);

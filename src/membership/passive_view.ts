@@ -159,6 +159,14 @@ export class PassiveView {
     return best;
   }
 
+  /** Whether it holds nobody but those who could not be reached when last tried. */
+  get isExhausted(): boolean {
+    for (const name of this.#slots.keys()) {
+      if ((this.#trouble.get(name)?.failures ?? 0) === 0) return false;
+    }
+    return true;
+  }
+
   /** The earliest time at which a peer that must wait may be asked again; `Infinity` when none waits. */
   nextRetryAt(now: number): number {
     let next = Infinity;

@@ -37,7 +37,7 @@ const MAX_BOOK = 256;
 const DISASTER_MS = 10_000;
 /** Between two questions for members that we could turn to, doubled up to the maximum. */
 const SEEK_PAUSE_MS = 250;
-const SEEK_PAUSE_MAX_MS = 30_000;
+const SEEK_PAUSE_MAX_MS = 120_000;
 /** A link that we have no more use for is kept for this long: a next request may come soon. */
 const RELEASE_MS = 10_000;
 
@@ -91,8 +91,9 @@ export class Views {
   #lastRequest: number;
   #refillPauseMs = REFILL_PAUSE_MS;
   #hintsLeft = MAX_HINTS;
-  // Since a disaster, and until the view is full again: when to seek further, and how rarely.
-  #seekAt = Infinity;
+  // Once the view has been full: when to seek further members, and how rarely.
+  #wasFull = false;
+  #seekAt = 0;
   #seekPauseMs = SEEK_PAUSE_MS;
   #losses = 0;
   #lossesSince = 0;
@@ -162,6 +163,7 @@ export class Views {
     }
     this.isRunning = false;
     this.isJoined = false;
+    this.#wasFull = false;
     this.refillAt = Infinity;
     this.asked.clear();
     this.promised.clear();
@@ -355,7 +357,7 @@ export class Views {
     if (this.free(now) > 0) {
       this.refillAt = Math.min(this.refillAt, now + this.jittered(HEDGE_MS));
     }
-    if (this.isFull) this.#seekAt = Infinity;
+    this.#wasFull ||= this.isFull;
     const isFirst = !this.isJoined;
     this.isJoined = true;
     if (isFirst) this.emit({ type: "joined" });
@@ -437,6 +439,7 @@ export class Views {
       // Departure: the paper forgets it. After a partition it may be the only way back.
       this.strangers.add(peer, now);
       this.#countLoss(now);
+      this.#seekSoon(now);
     }
     const entry = peer ?? asked?.entry ?? this.passive.get(name);
     if (entry !== undefined) this.failed(name, entry, now);
@@ -449,8 +452,6 @@ export class Views {
     }
     if (++this.#losses * 2 <= this.options.activeSize) return;
     this.#losses = 0;
-    this.#seekAt = now;
-    this.#seekPauseMs = SEEK_PAUSE_MS;
     this.onDisaster(now);
   }
 
@@ -466,7 +467,7 @@ export class Views {
   nodeDown(name: NodeName, epoch: number, now: number): void {
     const known = this.entryOf(name);
     if (known !== undefined && known.epoch > epoch) return;
-    this.drop(name, "down");
+    if (this.drop(name, "down") !== undefined) this.#seekSoon(now);
     this.#forgetDealings(name);
     if (known === undefined) return;
     this.passive.banish(known, now);
@@ -505,11 +506,12 @@ export class Views {
   refill(now: number): void {
     this.refillAt = Infinity;
     if (!this.isRunning) return;
+    let seekAt = Infinity;
     for (let free = this.free(now); free > 0; free = this.free(now)) {
       if (this.asked.size >= this.#maxAsked) break;
       const peer = this.passive.candidate(now, (name) => !this.isEligible(name));
       if (peer === undefined) {
-        this.#seek(now);
+        seekAt = this.#seek(now);
         break;
       }
       this.#hintsLeft = MAX_HINTS;
@@ -521,20 +523,29 @@ export class Views {
     const hedgeAt = this.asked.size > 0 ? now + HEDGE_MS : Infinity;
     this.refillAt = Math.max(
       now + this.#refillPauseMs,
-      Math.min(hedgeAt, this.passive.nextRetryAt(now), this.#seekAt),
+      Math.min(hedgeAt, this.passive.nextRetryAt(now), seekAt),
     );
   }
 
   /**
    * Departure: after a mass failure some know nobody who lives, and are known by nobody: with 35
    * peers in the views, 2.5 % of the survivors of 90 %. In the paper they stay alone. The roster
-   * knows all members, so whoever has nobody else to ask turns to some of them at random.
+   * knows all members, so whoever had a full view and knows nobody else who may live turns to some
+   * of them at random. Returns when to come back.
    */
-  #seek(now: number): void {
-    if (now < this.#seekAt) return;
-    this.#seekAt = now + this.jittered(this.#seekPauseMs);
-    this.#seekPauseMs = Math.min(SEEK_PAUSE_MAX_MS, this.#seekPauseMs * 2);
-    this.#out.push({ type: "seek", count: this.#maxAsked });
+  #seek(now: number): number {
+    if (!this.#wasFull || !this.passive.isExhausted) return Infinity;
+    if (now >= this.#seekAt) {
+      this.#seekAt = now + this.jittered(this.#seekPauseMs);
+      this.#seekPauseMs = Math.min(SEEK_PAUSE_MAX_MS, this.#seekPauseMs * 2);
+      this.#out.push({ type: "seek", count: this.#maxAsked });
+    }
+    return this.#seekAt;
+  }
+
+  #seekSoon(now: number): void {
+    this.#seekPauseMs = SEEK_PAUSE_MS;
+    this.#seekAt = Math.min(this.#seekAt, now + SEEK_PAUSE_MS);
   }
 
   /** Slots of the active view that are neither taken nor kept for somebody. */

@@ -54,7 +54,7 @@ export function membershipService(
     activeView: () => service.current.activeView(),
     passiveView: () => service.current.passiveView(),
     addressesOf: (name) => service.current.addressesOf(name),
-    returned: (peer) => service.run((current) => current.returned(peer)),
+    returned: (peer, isCut) => service.run((current) => current.returned(peer, isCut)),
     nodeDown: (name, epoch) => service.run((current) => current.nodeDown(name, epoch)),
     on(listener) {
       listeners.add(listener);

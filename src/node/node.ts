@@ -295,7 +295,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
         },
         onOldKey: (publicKey, epoch) => lifeOf("forget", publicKey, epoch, [registering]),
         successions: () => ring.chain,
-        onReturn: (member) => membership.returned(member),
+        onReturn: (member, isCut) => membership.returned(member, isCut),
         onLife(what, member) {
           const { name, publicKey, epoch } = member;
           lifeOf(what, publicKey, epoch, [registering, replicating]);
@@ -360,7 +360,7 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     logger,
     meter,
     isNeeded: (peer) => links.isInUse(peer),
-    members: () => roster.members().filter(({ status }) => status === "alive"),
+    members: () => roster.members(),
   });
   const streams = createStreams({ self, port: links.streams, system, clock, logger, meter });
   resolvers.push((name) => links.peer(name)?.addresses ?? []);

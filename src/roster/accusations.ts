@@ -18,7 +18,7 @@ const MAX_ACCUSED = 100_000;
 export class Accusations {
   readonly #byTarget = new Map<NodeName, Map<string, Accusation>>();
 
-  /** The names of all that are or were accused. */
+  /** The names of all of whom something is said. */
   targets(): NodeName[] {
     return [...this.#byTarget.keys()];
   }
@@ -34,7 +34,8 @@ export class Accusations {
 
   /** Its author takes one back. */
   remove(target: NodeName, key: string): void {
-    this.#byTarget.get(target)?.delete(key);
+    const accusers = this.#byTarget.get(target);
+    if (accusers?.delete(key) && accusers.size === 0) this.#byTarget.delete(target);
   }
 
   /** Forgets what was said of a name. */
@@ -44,8 +45,8 @@ export class Accusations {
 
   /** Forgets what others than `key` have said: it is heard again. */
   keepOnly(key: string): void {
-    for (const accusers of this.#byTarget.values()) {
-      for (const other of accusers.keys()) if (other !== key) accusers.delete(other);
+    for (const [target, accusers] of this.#byTarget) {
+      for (const other of accusers.keys()) if (other !== key) this.remove(target, other);
     }
   }
 
@@ -59,7 +60,7 @@ export class Accusations {
     }
   }
 
-  /** What voters say of this life and incarnation, or of a later incarnation. */
+  /** What voters say of this life and incarnation. */
   tally(
     { name, epoch, incarnation }: { name: NodeName; epoch: number; incarnation: number },
     isVoter: (key: string) => boolean,
@@ -68,7 +69,7 @@ export class Accusations {
     let isRefused = false;
     let isSuspected = false;
     for (const [key, accusation] of this.#byTarget.get(name) ?? []) {
-      const isCurrent = accusation.epoch === epoch && accusation.incarnation >= incarnation;
+      const isCurrent = accusation.epoch === epoch && accusation.incarnation === incarnation;
       if (!isCurrent || !isVoter(key)) continue;
       if (accusation.evidence === "suspected") isSuspected = true;
       else accusers++;

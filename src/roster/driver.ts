@@ -59,8 +59,8 @@ export interface RosterDriverOptions {
   readonly onOldKey: (publicKey: Bytes, epoch: number) => void;
   /** How this node came to its key. */
   readonly successions: () => Bytes;
-  /** A member that is unreachable for some has a link with us. */
-  readonly onReturn: (member: Member) => void;
+  /** A member that is unreachable for some has a link with us; see the effect `returned`. */
+  readonly onReturn: (member: Member, isCut: boolean) => void;
   /** A life was declared over, was not, or is forgotten: other stores follow. */
   readonly onLife: (what: "retire" | "restore" | "forget", member: Member) => void;
   /** Told of what has thrown where nobody else would hear of it. @default throws it */
@@ -209,7 +209,7 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
       case "emit":
         return tell(effect.change);
       case "returned":
-        return options.onReturn(effect.member);
+        return options.onReturn(effect.member, effect.isCut);
       case "rekeyed":
         return retireOldKey(effect.member, effect.oldKey);
       default:

@@ -15,6 +15,9 @@ export const SELF_KEY = "self";
 /** Key of an accusation: this and the name of the accused. */
 export const ACCUSATION_PREFIX = "accuse:";
 
+/** No node is accused that often; a liar says so, to have its accusation stand for ever. */
+const MAX_INCARNATION = 2 ** 32;
+
 /** What a node says of itself. */
 export interface MemberRecord {
   readonly name: NodeName;
@@ -72,7 +75,9 @@ export function decodeRecord(bytes: Bytes): MemberRecord {
   const name = nodeName(text(reader, MAX_NODE_NAME_BYTES));
   const incarnation = reader.varint();
   const count = reader.varint();
-  if (flags > 7 || count > MAX_ADDRESSES) throw malformed("a member record");
+  if (flags > 7 || count > MAX_ADDRESSES || incarnation > MAX_INCARNATION) {
+    throw malformed("a member record");
+  }
   const addresses = Array.from({ length: count }, () => text(reader, MAX_ADDRESS_BYTES));
   const hasRotated = (flags & 4) !== 0;
   const successions = hasRotated ? reader.block(MAX_CHAIN_BYTES).slice() : EMPTY;
@@ -106,7 +111,7 @@ export function decodeAccusation(key: string, bytes: Bytes): Accusation {
   const epoch = reader.varint();
   const incarnation = reader.varint();
   end(reader);
-  if (evidence === undefined) throw malformed("an accusation");
+  if (evidence === undefined || incarnation > MAX_INCARNATION) throw malformed("an accusation");
   return { target, epoch, incarnation, evidence };
 }
 

@@ -91,8 +91,11 @@ export type RosterEffect =
   | { readonly type: "probe"; readonly member: Member; readonly connect: boolean }
   | { readonly type: "askProbe"; readonly to: NodeName; readonly request: ProbeRequest }
   | { readonly type: "emit"; readonly change: RosterChange }
-  /** Somebody could not reach it, and we have a link with it. */
-  | { readonly type: "returned"; readonly member: Member }
+  /**
+   * Others cannot reach it, and we have a link with it. `isCut`: so many are silent that the overlay
+   * may be in two, and we are one of the few who are to mend it.
+   */
+  | { readonly type: "returned"; readonly member: Member; readonly isCut: boolean }
   /** A member goes on under another key: its rows under the old one are to go. */
   | { readonly type: "rekeyed"; readonly member: Member; readonly oldKey: Bytes }
   /** The rows of this life are to be hidden, shown again or dropped. */
@@ -135,6 +138,8 @@ const RANDOM_PROBE_MS = 10_000;
  * told as alive, then as down.
  */
 const CATCH_UP_MS = 3_000;
+/** For so long after that a tick passes before a new name is told: the rest may come right behind. */
+const NEWCOMER_MS = 60_000;
 /** Members kept at most: nobody may fill memory with made-up ones. */
 const MAX_MEMBERS = 100_000;
 
@@ -208,7 +213,7 @@ export class Roster {
           this.#tell(this.#members.get(event.peer.name), effects);
         }
         this.#cleared(event.peer.name, now);
-        this.#returned(event.peer, effects);
+        this.#returned(event.peer, now, effects);
         break;
       case "linkDown":
         this.#linkDown(event.peer, event.reason, now, effects);
@@ -288,7 +293,8 @@ export class Roster {
       this.#members.add(member);
       if (record.left) effects.push({ type: "retire", member });
       else if (
-        now < this.#caughtUpAt && (!this.#neighbours.has(name) || this.#isFormerLife(name))
+        now < this.#caughtUpAt + NEWCOMER_MS &&
+        (!this.#neighbours.has(name) || this.#isFormerLife(name))
       ) {
         this.#untold.set(member, now);
       } else effects.push({ type: "emit", change: { type: "nodeUp", node: name } });
@@ -313,7 +319,7 @@ export class Roster {
     if (isRefuted) {
       this.#withdraw(name, effects);
       this.#cleared(name, now);
-      if (known.status === "down") this.#revive(known, effects);
+      if (known.status === "down") this.#revive(known, now, effects);
     }
     this.#judge(name, now, effects);
   }
@@ -332,7 +338,7 @@ export class Roster {
     const { target, epoch, incarnation } = accusation;
     if (target === self.name) {
       // We live: a higher incarnation says so to everybody.
-      if (epoch !== self.epoch || incarnation < this.#incarnation || this.#hasLeft) return;
+      if (epoch !== self.epoch || incarnation !== this.#incarnation || this.#hasLeft) return;
       this.#incarnation = incarnation + 1;
       effects.push({ type: "publish", incarnation: this.#incarnation, left: false });
       return;
@@ -399,11 +405,14 @@ export class Roster {
     }
     for (const peer of heard) this.#cleared(peer, now);
     for (const [member, since] of this.#untold) {
-      if (now >= this.#caughtUpAt && now - since >= TICK_MS) this.#tell(member, effects);
+      // Whom others accuse when we first hear of it has not been there for us.
+      if (member.status !== "alive" || now < this.#caughtUpAt || now - since < TICK_MS) continue;
+      this.#tell(member, effects);
     }
     for (const [peer, watch] of this.#watches) this.#examine(peer, watch, now, effects);
     this.#probeSomebody(now, effects);
-    for (const name of this.#accusations.targets()) this.#judge(name, now, effects);
+    this.#brake.count(this.#members, this.#suspected(), now);
+    for (const name of this.#accusations.targets()) this.#judge(name, now, effects, true);
     for (const member of [...this.#members.notAlive]) {
       if (member.status !== "down") continue;
       if (now - member.since < this.#options.liveness.forgetAfterMs) continue;
@@ -483,8 +492,9 @@ export class Roster {
     if (this.#ours.delete(name)) effects.push({ type: "withdraw", target: name });
   }
 
-  // Compares what is accused with what is known and draws the conclusion.
-  #judge(name: NodeName, now: number, effects: RosterEffect[]): void {
+  // Compares what is accused with what is known and draws the conclusion. `isCounted`: it is known
+  // now how many are silent.
+  #judge(name: NodeName, now: number, effects: RosterEffect[], isCounted = false): void {
     const member = this.#members.get(name);
     if (member === undefined || member.status === "down") return;
     // The next life of it is linked with us, and its record will soon say so.
@@ -493,6 +503,7 @@ export class Roster {
     if (accusers === 0) {
       if (member.status !== "unreachable") return;
       this.#members.setStatus(member, "alive");
+      this.#brake.answered(now);
       if (this.#untold.has(member)) return;
       effects.push({ type: "emit", change: { type: "nodeUp", node: name } });
       return;
@@ -507,7 +518,9 @@ export class Roster {
     // Reachable members besides the accused, ourselves among them.
     const reachable = 1 + this.#members.alive;
     if (accusers < Math.min(2, reachable)) return;
-    if (!isRefused && this.#brake.holds(member, this.#members, this.#suspected(), now)) return;
+    if (!isRefused && this.#brake.concerns(this.#members)) {
+      if (!isCounted || this.#brake.holds(member, now)) return;
+    }
     this.#down(member, "unreachable", now, effects);
   }
 
@@ -558,15 +571,20 @@ export class Roster {
     }
   }
 
-  #returned(peer: PeerIdentity, effects: RosterEffect[]): void {
+  #returned(peer: PeerIdentity, now: number, effects: RosterEffect[]): void {
     const member = this.#members.get(peer.name);
     if (member === undefined || member.epoch !== peer.epoch || member.status === "alive") return;
     if (member.status === "down" && member.downReason !== "unreachable") return;
-    effects.push({ type: "returned", member: { ...member } });
+    // All meet somebody of the other side at once when a cut heals: a few bridges are enough.
+    const isCut = this.#brake.seesCut &&
+      randomFraction(this.#options.random) * this.#brake.standing < 1;
+    this.#brake.answered(now);
+    effects.push({ type: "returned", member: { ...member }, isCut });
   }
 
-  #revive(member: MemberState, effects: RosterEffect[]): void {
+  #revive(member: MemberState, now: number, effects: RosterEffect[]): void {
     this.#members.setStatus(member, "alive");
+    this.#brake.answered(now);
     effects.push({ type: "restore", member: { ...member } });
     effects.push({ type: "emit", change: { type: "nodeUp", node: member.name } });
   }

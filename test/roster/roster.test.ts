@@ -27,7 +27,7 @@ class Bench {
   readonly effects: RosterEffect[] = [];
   readonly size: number;
 
-  constructor(size: number) {
+  constructor(size: number, isOld = true) {
     this.size = size;
     this.roster = new Roster({
       self: { name: nameOf(0), publicKey: keyOf(0), epoch: 1, addresses: [] },
@@ -36,10 +36,13 @@ class Bench {
       isAcceptable: () => true,
       hasFollowed: () => false,
     });
-    // It has found the cluster long ago.
     this.feed({ type: "neighbourUp", peer: "first@x" });
     this.feed({ type: "neighbourDown", peer: "first@x" });
-    this.now = 5_000;
+    // It has found the cluster long ago, or just now.
+    if (isOld) {
+      this.now = 100_000;
+      this.feed({ type: "tick", heard: [] });
+    }
     for (let i = 1; i < size; i++) this.record(i);
     this.effects.length = 0;
   }
@@ -226,7 +229,7 @@ test("when half of a large cluster falls silent, no verdict is drawn", () => {
   const bench = new Bench(10);
   for (let target = 5; target < 10; target++) {
     for (const by of [1, 2, 3]) bench.accuse(by, target);
-    if (target % 2 === 0) bench.pass(500, [1, 2, 3, 4]);
+    bench.pass(500, [1, 2, 3, 4]);
   }
   bench.pass(600_000, [1, 2, 3, 4]);
   assert.ok(!bench.events().some((event) => event.startsWith("nodeDown")));
@@ -247,27 +250,78 @@ test("one that was silent before the cut is not declared down before the others"
   // The heal: all answer what was said of them.
   for (const target of far) bench.record(target, { incarnation: 1 });
   for (const by of [1, 2]) bench.accuse(by, 22, "silent", 1);
-  bench.pass(4_000, near);
+  bench.pass(20_000, near);
   assert.equal(bench.events().at(-1), "nodeDown n22@x");
 });
 
-test("a link with one that was cut off is told: the overlay may be in two", () => {
+test("when a cut heals, the others have their time again: no verdict before they can answer", () => {
+  const near = [1, 2, 3, 4], far = [5, 6, 7, 8, 9];
   const bench = new Bench(10);
-  const linkUp = (index: number, epoch = 1) => {
+  for (const target of far) for (const by of [1, 2, 3]) bench.accuse(by, target);
+  bench.pass(120_000, near);
+  for (const target of [5, 6]) bench.record(target, { incarnation: 1 });
+  bench.pass(10_000, [...near, 5, 6]);
+  assert.ok(!bench.events().some((event) => event.startsWith("nodeDown")));
+  for (const target of [7, 8]) bench.record(target, { incarnation: 1 });
+  bench.pass(10_000, [...near, 5, 6, 7, 8]);
+  assert.ok(!bench.events().some((event) => event.startsWith("nodeDown")));
+  // The last one is dead.
+  bench.pass(10_000, [...near, 5, 6, 7, 8]);
+  assert.equal(bench.events().at(-1), "nodeDown n9@x");
+});
+
+test("each cut is held anew", () => {
+  const near = [1, 2, 3, 4, 5], far = [6, 7, 8, 9];
+  const bench = new Bench(10);
+  for (const incarnation of [0, 1]) {
+    for (const target of far) {
+      for (const by of [1, 2]) bench.accuse(by, target, "silent", incarnation);
+    }
+    bench.pass(20_000, near);
+    assert.ok(!bench.events().some((event) => event.startsWith("nodeDown")));
+    for (const target of far) bench.record(target, { incarnation: incarnation + 1 });
+    bench.pass(600_000, [...near, ...far]);
+  }
+});
+
+test("an accusation of another incarnation than the present one says nothing", () => {
+  const bench = new Bench(4);
+  for (const by of [1, 2]) bench.accuse(by, 3, "refused", 7);
+  bench.accuse(1, 0, "refused", 7);
+  bench.pass(1_000);
+  assert.deepEqual(bench.events(), []);
+  assert.ok(!bench.has("publish"));
+  const accusation = { target: "n@x", epoch: 1, incarnation: 2 ** 33, evidence: "silent" as const };
+  const row = encodeAccusation(accusation);
+  assert.equal(validateRow(ACCUSATION_PREFIX + "n@x", row), "malformed");
+});
+
+test("a link with one that others cannot reach is told; a few mend the overlay after a cut", () => {
+  const linkUp = (bench: Bench, index: number, epoch = 1) => {
     const peer = { name: nameOf(index), publicKey: keyOf(index), epoch, addresses: [] };
     bench.feed({ type: "linkUp", peer });
   };
-  const returned = () =>
-    bench.effects.flatMap((one) => one.type === "returned" ? [one.member.name] : []);
+  const returned = (bench: Bench) =>
+    bench.effects.flatMap((one) => one.type === "returned" ? [one] : []);
+  const bench = new Bench(10);
   for (const target of [7, 8]) bench.accuse(1, target);
   bench.accuse(2, 8);
   bench.pass(5_000, [1, 2, 3, 4, 5]);
   assert.equal(bench.roster.member(nameOf(8))?.status, "down");
   bench.record(9, { left: true });
-  for (const index of [6, 7, 8, 9]) linkUp(index);
-  assert.deepEqual(returned(), ["n7@x", "n8@x"]);
-  linkUp(7, 2);
-  assert.deepEqual(returned(), ["n7@x", "n8@x"], "another life has its own way in");
+  for (const index of [6, 7, 8, 9]) linkUp(bench, index);
+  linkUp(bench, 7, 2);
+  const lone = returned(bench).map(({ member, isCut }) => [member.name, isCut]);
+  assert.deepEqual(lone, [["n7@x", false], ["n8@x", false]]);
+
+  const half = new Bench(40);
+  for (let target = 20; target < 40; target++) half.accuse(1, target);
+  half.pass(5_000, [1]);
+  for (let time = 0; time < 10; time++) {
+    for (let target = 20; target < 40; target++) linkUp(half, target);
+  }
+  const bridges = returned(half).filter(({ isCut }) => isCut).length;
+  assert.ok(bridges > 0 && bridges < 20, `${bridges} of 200 are bridges`);
 });
 
 test("the larger half goes on after the hold", () => {
@@ -426,7 +480,25 @@ test("the dead of the past are not told to a node that has just come", () => {
   record(4, 3_200, 2);
   assert.equal(told.at(-1), "nodeUp n4@x");
   record(5, 5_000);
+  assert.equal(told.at(-1), "nodeUp n4@x", "an accusation may come right behind");
+  feed({ type: "tick", heard: [] }, 5_600);
   assert.equal(told.at(-1), "nodeUp n5@x");
+  record(6, 100_000);
+  assert.equal(told.at(-1), "nodeUp n6@x");
+});
+
+test("who is accused when a newcomer hears of it is not told, unless it answers", () => {
+  const bench = new Bench(4, false);
+  bench.accuse(1, 2);
+  bench.accuse(1, 3);
+  bench.pass(5_000, [1]);
+  assert.deepEqual(bench.events(), ["nodeUp n1@x"]);
+  assert.equal(bench.roster.member(nameOf(2))?.status, "unreachable");
+  bench.record(2, { incarnation: 1 });
+  bench.accuse(2, 3);
+  bench.pass(2_000, [1]);
+  assert.deepEqual(bench.events(), ["nodeUp n1@x", "nodeUp n2@x"]);
+  assert.equal(bench.roster.member(nameOf(3))?.status, "down");
 });
 
 test("the end of a former life says nothing of a peer whose next life is linked with us", () => {
