@@ -23,26 +23,40 @@ export function parseAddress(address: string): QuicAddress {
   return { host, port, isIpv6: match[1] !== undefined };
 }
 
+/** All IP addresses of a host name, best first. */
+export type ResolveName = (
+  name: string,
+) => Promise<readonly { readonly address: string; readonly family: number }[]>;
+
+/** As the operating system resolves names, in its order (RFC 6724). */
+export const systemNames: ResolveName = (name) => lookup(name, { all: true, verbatim: true });
+
 /**
- * The same with an IP address in place of a host name.
+ * The same with IP addresses in place of a host name: at least one, best first.
  *
- * @throws TransportError `bad_address`, `unreachable` when the name does not resolve
+ * @throws TransportError `unreachable` when the name does not resolve
  */
-export async function resolveAddress(address: string): Promise<QuicAddress> {
-  const parsed = parseAddress(address);
-  if (isIP(parsed.host) !== 0) return parsed;
+export async function resolveAddress(
+  address: QuicAddress,
+  resolve: ResolveName = systemNames,
+): Promise<[QuicAddress, ...QuicAddress[]]> {
+  const { host, port } = address;
+  if (isIP(host) !== 0) return [address];
+  let why = "it has no address";
+  let cause: unknown;
   try {
-    const found = await lookup(parsed.host);
-    return { host: found.address, port: parsed.port, isIpv6: found.family === 6 };
+    const found = await resolve(host);
+    const [first, ...others] = found.map((one) => ({
+      host: one.address,
+      port,
+      isIpv6: one.family === 6,
+    }));
+    if (first !== undefined) return [first, ...others];
   } catch (error) {
-    throw new TransportError(
-      "unreachable",
-      `${parsed.host} does not resolve: ${messageOf(error)}`,
-      {
-        cause: error,
-      },
-    );
+    why = messageOf(error);
+    cause = error;
   }
+  throw new TransportError("unreachable", `${host} does not resolve: ${why}`, { cause });
 }
 
 /** Formats what {@link parseAddress} reads. */

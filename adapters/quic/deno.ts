@@ -18,9 +18,18 @@ import type {
   TlsIdentity,
   Transport,
 } from "../../src/transport/contract.ts";
-import { addressInUse, formatAddress, resolveAddress, socketIsOwn } from "./address.ts";
-import type { QuicAddress } from "./address.ts";
+import {
+  addressInUse,
+  formatAddress,
+  parseAddress,
+  resolveAddress,
+  socketIsOwn,
+  systemNames,
+} from "./address.ts";
+import type { QuicAddress, ResolveName } from "./address.ts";
 import { ALPN } from "./alpn.ts";
+import { dialEach } from "./dial_each.ts";
+import { paced } from "./dial_pacer.ts";
 import { DialPorts } from "./dial_ports.ts";
 import { Incoming } from "./incoming.ts";
 import { Outgoing, WRITE_LIMIT } from "./outgoing.ts";
@@ -74,12 +83,12 @@ const ports = new DialPorts<QuicEndpoint>({
 });
 
 /** QUIC on Deno; needs `"unstable": ["net"]` in the program's `deno.json`, or `--unstable-net`. */
-export function denoQuicTransport(): Transport {
-  return { scheme: "quic", listen, dial };
+export function denoQuicTransport(resolve: ResolveName = systemNames): Transport {
+  return { scheme: "quic", listen, dial: dialEach(paced(dial), resolve) };
 }
 
 async function listen(address: string, options: ListenOptions): Promise<Listener> {
-  const { host: hostname, port, isIpv6 } = await resolveAddress(address);
+  const { host: hostname, port, isIpv6 } = (await resolveAddress(parseAddress(address)))[0];
   let endpoint: QuicEndpoint;
   try {
     endpoint = new host.QuicEndpoint({ hostname, port });
@@ -145,9 +154,8 @@ async function listen(address: string, options: ListenOptions): Promise<Listener
   return listener;
 }
 
-async function dial(address: string, options: DialOptions): Promise<Connection> {
+async function dial(target: QuicAddress, options: DialOptions): Promise<Connection> {
   if (options.datagrams !== undefined) throw socketIsOwn();
-  const target = await resolveAddress(address);
   const via = options.via && listeners.has(options.via) ? options.via as DenoListener : undefined;
   const shared = via !== undefined && via.isIpv6 === target.isIpv6;
   const endpoint = shared ? via.endpoint : ports.take(target.isIpv6);
@@ -162,7 +170,9 @@ async function dial(address: string, options: DialOptions): Promise<Connection> 
   } catch (error) {
     // Closing the port is what ends a dial that nobody waits for any more.
     if (!shared) ports.give(endpoint, target.isIpv6, true);
-    throw error instanceof TransportError ? error : dialError(address, error);
+    throw error instanceof TransportError
+      ? error
+      : dialError(formatAddress(target.host, target.port), error);
   }
 }
 

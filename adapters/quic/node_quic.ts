@@ -20,8 +20,18 @@ import type {
   TlsIdentity,
   Transport,
 } from "../../src/transport/contract.ts";
-import { addressInUse, formatAddress, resolveAddress, socketIsOwn } from "./address.ts";
+import {
+  addressInUse,
+  formatAddress,
+  parseAddress,
+  resolveAddress,
+  socketIsOwn,
+  systemNames,
+} from "./address.ts";
+import type { QuicAddress, ResolveName } from "./address.ts";
 import { ALPN } from "./alpn.ts";
+import { dialEach } from "./dial_each.ts";
+import { paced } from "./dial_pacer.ts";
 import { DialPorts } from "./dial_ports.ts";
 import { DRAINABLE } from "./node_quic_types.ts";
 import type { NodeQuic, QuicEndpoint, QuicSession, QuicStream } from "./node_quic_types.ts";
@@ -52,7 +62,9 @@ function closePort(port: QuicEndpoint): void {
 }
 
 /** QUIC over the host's `node:quic`. */
-export async function nodeQuicTransport(): Promise<Transport> {
+export async function nodeQuicTransport(
+  resolve: ResolveName = systemNames,
+): Promise<Transport> {
   const name = "node:quic"; // not a literal: type checkers of other runtimes do not know it
   const quic = await import(name) as NodeQuic;
   const ports = new DialPorts<QuicEndpoint>({
@@ -67,13 +79,13 @@ export async function nodeQuicTransport(): Promise<Transport> {
   return {
     scheme: "quic",
     listen: (address, options) => listen(quic, address, options),
-    dial: (address, options) => dial(quic, ports, address, options),
+    dial: dialEach(paced((target, options) => dial(quic, ports, target, options)), resolve),
     probe: probeUdp,
   };
 }
 
 async function listen(quic: NodeQuic, address: string, options: ListenOptions): Promise<Listener> {
-  const { host, isIpv6, port } = await resolveAddress(address);
+  const { host, isIpv6, port } = (await resolveAddress(parseAddress(address)))[0];
   let binding = syncHashes.sha256(options.identity.certificate);
   const open = new Set<QuicConnection>();
   let pending = 0;
@@ -141,11 +153,11 @@ function sniOf(identity: TlsIdentity): object {
 async function dial(
   quic: NodeQuic,
   ports: DialPorts<QuicEndpoint>,
-  address: string,
+  { host, isIpv6, port }: QuicAddress,
   options: DialOptions,
 ): Promise<Connection> {
   if (options.datagrams !== undefined) throw socketIsOwn();
-  const { host, isIpv6, port } = await resolveAddress(address);
+  const address = formatAddress(host, port);
   const via = options.via && listeners.has(options.via)
     ? options.via as EndpointListener
     : undefined;

@@ -14,15 +14,17 @@ import type {
   ListenOptions,
   Transport,
 } from "../../src/transport/contract.ts";
-import { formatAddress, resolveAddress } from "./address.ts";
-import type { QuicAddress } from "./address.ts";
+import { formatAddress, parseAddress, resolveAddress, systemNames } from "./address.ts";
+import type { QuicAddress, ResolveName } from "./address.ts";
+import { Deadline } from "./deadline.ts";
+import { dialEach } from "./dial_each.ts";
+import { paced } from "./dial_pacer.ts";
 import { Acceptor } from "./quiche/acceptor.ts";
 import { CARRIED_PACKET_BYTES, carriedBy } from "./quiche/carried.ts";
 import { loadQuiche } from "./quiche/binding.ts";
 import type { QuicheBinding } from "./quiche/binding.ts";
 import { isLoopback, quicheConfig } from "./quiche/config.ts";
 import type { QuicheConnection } from "./quiche/connection.ts";
-import { Deadline } from "./quiche/deadline.ts";
 import { QuicheEndpoint } from "./quiche/endpoint.ts";
 import { probeUdp } from "./udp_probe.ts";
 
@@ -32,12 +34,12 @@ interface QuicheListener extends Listener {
 const listeners = new WeakSet<Listener>();
 
 /** QUIC over quiche. @throws TransportError `unavailable` without the native package */
-export async function quicheTransport(): Promise<Transport> {
+export async function quicheTransport(resolve: ResolveName = systemNames): Promise<Transport> {
   const quiche = await loadQuiche();
   return {
     scheme: "quic",
     listen: (address, options) => listen(quiche, address, options),
-    dial: (address, options) => dial(quiche, address, options),
+    dial: dialEach(paced((target, options) => dial(quiche, target, options)), resolve),
     probe: probeUdp,
   };
 }
@@ -47,7 +49,7 @@ async function listen(
   address: string,
   options: ListenOptions,
 ): Promise<Listener> {
-  const { host, port, isIpv6 } = await resolveAddress(address);
+  const { host, port, isIpv6 } = (await resolveAddress(parseAddress(address)))[0];
   const endpoint = await QuicheEndpoint.bind(quiche, host, port, isIpv6, options);
   const acceptor = new Acceptor(quiche, endpoint, options);
   endpoint.acceptor = acceptor;
@@ -66,13 +68,13 @@ async function listen(
 
 async function dial(
   quiche: QuicheBinding,
-  address: string,
+  target: QuicAddress,
   options: DialOptions,
 ): Promise<Connection> {
+  const address = formatAddress(target.host, target.port);
   const deadline = new Deadline(address, options);
   let connection: QuicheConnection | undefined;
   try {
-    const target = await deadline.race(resolveAddress(address));
     connection = await connect(quiche, target, options);
     await deadline.race(connection.established);
     const leaf = connection.handle.peerCertChain()?.[0];
@@ -99,7 +101,6 @@ async function connect(
   { host, port, isIpv6 }: QuicAddress,
   options: DialOptions,
 ): Promise<QuicheConnection> {
-  if (port === 0) throw new TransportError("bad_address", "nobody can be dialled at port 0");
   if (options.datagrams !== undefined) {
     return connectOver(quiche, options.datagrams, { host, port, isIpv6 }, options);
   }

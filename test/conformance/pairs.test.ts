@@ -95,8 +95,7 @@ for (const peer of RUNTIMES) {
           framed: (overrides) => dial(transport, shared.framed, overrides),
           own,
           maxPipes: 1_000,
-          // Of 200 dials at once between two Buns (1.4.5) some get no answer; links dial again.
-          connections: runtime === "bun" && peer === "bun" ? 50 : 200,
+          connections: 200,
           cycles: CYCLES,
           offeredBytes: 64 << 20,
           watch: watchProcesses([process.pid, shared.program.pid]),

@@ -1,31 +1,8 @@
 import assert from "node:assert/strict";
-import type { Clock, Timer } from "../../src/base/clock.ts";
 import { hedgedDial } from "../../src/link/hedged_dial.ts";
 import type { CloseInfo, Connection } from "../../src/transport/contract.ts";
 import { test } from "../harness.ts";
-
-/** Time that passes when it is told to. */
-function manualClock() {
-  let now = 0;
-  const due = new Set<{ at: number; fn: () => void }>();
-  const after = (ms: number, fn: () => void): Timer => {
-    const timer = { at: now + ms, fn };
-    due.add(timer);
-    return { cancel: () => void due.delete(timer) };
-  };
-  return {
-    clock: { now: () => now, after } as unknown as Clock,
-    waiting: () => due.size,
-    async pass(ms: number) {
-      now += ms;
-      for (const timer of [...due].filter(({ at }) => at <= now)) {
-        due.delete(timer);
-        timer.fn();
-      }
-      for (let i = 0; i < 10; i++) await Promise.resolve();
-    },
-  };
-}
+import { manualClock } from "../manual_clock.ts";
 
 /** Dials that are answered when the test says so. */
 function dials() {

@@ -1,6 +1,6 @@
-import type { Timer } from "../../../src/base/clock.ts";
-import { TransportError } from "../../../src/base/errors.ts";
-import type { DialOptions } from "../../../src/transport/contract.ts";
+import type { Timer } from "../../src/base/clock.ts";
+import { TransportError } from "../../src/base/errors.ts";
+import type { DialOptions } from "../../src/transport/contract.ts";
 
 /** Ends the waiting of a dial: when its time is up, or its signal says so. */
 export class Deadline {
