@@ -51,9 +51,10 @@ export async function moveLink(
           cause: error,
         });
       }
-      // The peer's transport parameters forbid it (RFC 9000 §18.2): a new connection may still do.
-      if (reason !== "migration_disabled") throw error;
-      isForbidden = link.role === "client";
+      // The peer's transport parameters forbid it (RFC 9000 §18.2), or this connection cannot: a new
+      // one may still do.
+      isForbidden = reason === "migration_disabled";
+      if (!isForbidden && reason !== "migration_impossible") throw error;
     }
   }
   const abort = new AbortController();

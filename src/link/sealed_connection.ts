@@ -58,7 +58,10 @@ export function sealConnection(
     connection: {
       role: own,
       mode: connection.mode,
-      remoteAddress: connection.remoteAddress,
+      // A peer may move.
+      get remoteAddress() {
+        return connection.remoteAddress;
+      },
       channelBinding: connection.channelBinding,
       closed: connection.closed,
       close: (code, reason) => connection.close(code, reason),

@@ -162,7 +162,12 @@ export interface Connection {
   readonly closed: Promise<CloseInfo>;
   /** Numbers from the stack, where it has them. */
   stats?(): ConnectionStats;
-  /** Moves the live connection to a new local path, where the stack can. */
+  /**
+   * Moves the live connection to a new local path, where the stack can.
+   *
+   * @throws TransportError `migration_disabled` where the peer forbids it; `migration_impossible`
+   *   where this connection cannot; `timeout`; `closed`; `unreachable`
+   */
   migrate?(timeoutMs: number): Promise<void>;
 }
 

@@ -48,7 +48,7 @@ describe("a datagram transport", () => {
     assert.ok(state.sent > 200 && state.largest <= 1_200, JSON.stringify(state));
     await assert.rejects(
       connection.migrate?.(1_000) ?? Promise.resolve(),
-      (error: { reason?: string }) => error.reason === "migration_disabled",
+      (error: { reason?: string }) => error.reason === "migration_impossible",
     );
     connection.close(1, "done");
     await connection.closed;

@@ -99,16 +99,18 @@ describe("a link handed over to a new connection", () => {
   test("is what is left when the peer forbids its connections to move, or no id is left", async () => {
     const world = linkWorld(6);
     const { a, b } = await pair(world);
-    const forbids = () => Promise.reject(new TransportError("migration_disabled", "forbidden"));
-    Object.assign(a.dialled[0] as object, { migrate: forbids });
+    const refuses = (reason: string) => () => Promise.reject(new TransportError(reason, "no"));
+    Object.assign(a.dialled[0] as object, { migrate: refuses("migration_disabled") });
     await world.until(a.links.migrate(b.self.name, 5_000));
     assert.equal(a.dialled.length, 2);
     assert.deepEqual(a.told, ["up"]);
-    Object.assign(a.dialled[1] as object, { migrate: forbids });
+    Object.assign(a.dialled[1] as object, { migrate: refuses("migration_disabled") });
     a.links.setConnectOptions(b.self.name, { address: "mem://nobody" });
     const reasonOf = (moving: Promise<void>) =>
       world.until(moving.then(() => "", (error: TransportError) => error.reason));
     assert.equal(await reasonOf(a.links.migrate(b.self.name, 5_000)), "peer_disable_migration");
+    Object.assign(a.dialled[1] as object, { migrate: refuses("migration_impossible") });
+    assert.notEqual(await reasonOf(a.links.migrate(b.self.name, 5_000)), "peer_disable_migration");
     assert.deepEqual(a.told, ["up"]);
     // The connection that was to move ends under way.
     const ended = () => {

@@ -7,13 +7,17 @@ import { sealing } from "../../src/base/sealing.ts";
 import { syncHashes } from "../../src/base/noble_crypto.ts";
 import { pipeKey, sealer, unsealer } from "../../src/identity/session.ts";
 import { FrameReader } from "../../src/link/frame_reader.ts";
+import { FramedPipe } from "../../src/link/framed_pipe.ts";
+import { sealConnection } from "../../src/link/sealed_connection.ts";
 import { SealedPipe } from "../../src/link/sealed_pipe.ts";
 import type { PipeSeals } from "../../src/link/sealed_pipe.ts";
+import type { Connection } from "../../src/transport/contract.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
 import { describe, test } from "../harness.ts";
 import { pipePair } from "./pipes.ts";
 
 const crypto = { ...syncHashes, ...sealing };
+const IGNORE = { onFrame() {}, onEnd() {}, onAbort() {}, onFailure() {}, onDrain() {} };
 const SESSION = new Uint8Array(32).fill(3);
 
 const seals = (own: "client" | "server", number = 1): PipeSeals => {
@@ -201,4 +205,23 @@ describe("a sealed pipe", () => {
     await settle();
     assert.deepEqual(heard.told, ["unsealed"]);
   });
+});
+
+test("a sealed connection tells where the peer is now", async () => {
+  const control = new FramedPipe(pipePair()[0], IGNORE, { maxMessageBytes: 0, autoConsume: true });
+  control.pause();
+  let remoteAddress = "quic://192.0.2.1:9100";
+  const bare = {
+    role: "client",
+    mode: "edge",
+    closed: new Promise(() => {}),
+    get remoteAddress() {
+      return remoteAddress;
+    },
+  } as unknown as Connection;
+  const { connection } = sealConnection(bare, control, SESSION, crypto);
+  assert.equal(connection.remoteAddress, "quic://192.0.2.1:9100");
+  remoteAddress = "quic://192.0.2.2:9100";
+  assert.equal(connection.remoteAddress, "quic://192.0.2.2:9100");
+  await settle();
 });

@@ -186,19 +186,23 @@ export class QuicheConnection implements Connection, PipeOwner {
    * Moves to another local port (RFC 9000 §9), of any local address; all pipes go on meanwhile.
    * The port is the connection's own from then on.
    *
-   * @throws TransportError `migration_disabled` where the peer or the role forbids it: dial anew;
-   *   `timeout` when the peer does not answer on the new path; `closed`; `unreachable`. The
-   *   connection stays where it was.
+   * @throws TransportError `migration_disabled` where the peer forbids it, `migration_impossible`
+   *   where this connection cannot (its role, a carrier, no id of the peer's is left): dial anew in
+   *   both cases; `timeout` when the peer does not answer on the new path; `closed`; `unreachable`.
+   *   The connection stays where it was.
    */
   migrate(timeoutMs: number): Promise<void> {
     if (this.#isOver) return Promise.reject(this.#closedError());
-    const isCarried = this.#home.socket.packetBytes !== undefined;
-    if (this.role === "server" || isCarried || this.handle.stats().peerDisableActiveMigration) {
-      const text = this.role === "server"
-        ? "only the end that dialled can move the connection"
-        : isCarried
-        ? "a connection that a datagram transport carries has no port to move from"
-        : `${this.remoteAddress} does not let connections move`;
+    const impossible = this.role === "server"
+      ? "only the end that dialled can move the connection"
+      : this.#home.socket.packetBytes !== undefined
+      ? "a connection that a datagram transport carries has no port to move from"
+      : undefined;
+    if (impossible !== undefined) {
+      return Promise.reject(new TransportError("migration_impossible", impossible));
+    }
+    if (this.handle.stats().peerDisableActiveMigration) {
+      const text = `${this.remoteAddress} does not let connections move`;
       return Promise.reject(new TransportError("migration_disabled", text));
     }
     this.#migration ??= this.#startMigration(timeoutMs);

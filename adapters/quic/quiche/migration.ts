@@ -60,7 +60,7 @@ export class Migration {
     // Whoever asked has time left to dial anew.
     const idTimer = clock.after(timeoutMs / 2, () => {
       if (this.#isProbed) return;
-      this.#fail("migration_disabled", `${address} gives no id for a further path`);
+      this.#fail("migration_impossible", `${address} gives no id for a further path`);
     });
     const probing: { timer?: Timer } = {};
     const probe = () => {
