@@ -30,6 +30,7 @@ import {
 } from "./address.ts";
 import type { QuicAddress, ResolveName } from "./address.ts";
 import { ALPN } from "./alpn.ts";
+import { tuneBunSocket } from "./bun_socket.ts";
 import { dialEach } from "./dial_each.ts";
 import { paced } from "./dial_pacer.ts";
 import { DialPorts } from "./dial_ports.ts";
@@ -119,6 +120,7 @@ async function listen(quic: NodeQuic, address: string, options: ListenOptions): 
     // Bun resolves although the bind failed, and says so here.
     throw listenError(address, await endpoint.closed.then(() => undefined, (error) => error));
   }
+  if ("Bun" in globalThis) await tuneBunSocket(endpoint.address.port, options.logger);
   const listener: EndpointListener = {
     endpoint,
     isIpv6,

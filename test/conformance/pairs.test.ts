@@ -181,6 +181,20 @@ for (const peer of RUNTIMES) {
       }
     }));
 
+  test(`${pair}: a server goes on answering when a peer with many connections is killed`, () =>
+    withPeer(peer, async ({ echo }, transport) => {
+      // Their host says then that nobody is there, to each packet that still goes to them.
+      const victim = startProgram(runtime, "test/conformance/victim_program.ts", [echo]);
+      await victim.line(/^talking$/);
+      await victim.kill("SIGKILL");
+      for (let i = 0; i < 4; i++) {
+        await withConnection(dial(transport, echo, { timeoutMs: 5_000 }), async (connection) => {
+          assert.equal(await (await conversation(connection))(`still ${i}`), `still ${i}`);
+        });
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }));
+
   test(
     `${pair}: garbage on the port harms nobody`,
     { timeoutMs: 60_000 },
