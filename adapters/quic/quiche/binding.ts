@@ -103,6 +103,7 @@ export interface QuicheHandle {
     from: HostPort,
     to: HostPort,
   ): [number, { from: HostPort; to: HostPort }] | null;
+  isPathValidated(local: HostPort, peer: HostPort): boolean;
   maxSendUdpPayloadSize(): number;
   stats(): { readonly peerDisableActiveMigration: boolean };
   close(isApp: boolean, code: number, reason: Uint8Array): void;

@@ -82,6 +82,7 @@ export class QuicheConnection implements Connection, PipeOwner {
   // The id of ours that the peer's last packet went to.
   #lastKey = -1;
   #isDirty = false;
+  #hasMoved = false;
   #hasNews = false;
   #timer: Timer | undefined;
   #timerAt = Infinity;
@@ -255,6 +256,7 @@ export class QuicheConnection implements Connection, PipeOwner {
   receive(packet: Uint8Array, host: string, port: number, at: LocalPath = this.#birthPath): void {
     const { from, to } = this.#path;
     if (from.port !== port || from.host !== host || to !== at.name) {
+      if (this.role === "server" && this.#isEstablished) this.#peerMoves();
       this.#path = { from: { host, port }, to: at.name };
     }
     try {
@@ -397,10 +399,27 @@ export class QuicheConnection implements Connection, PipeOwner {
     const ms = this.handle.timeout();
     if (ms !== null && ms <= 1) this.handle.onTimeout();
     this.#migration?.look();
+    if (this.#hasMoved) this.#sendToLeft();
     // Nobody reads these, and a peer that keeps changing its address must not fill the memory.
     while (this.handle.pathEventNext() !== null);
     if (this.handle.isClosed()) return this.#leave();
     this.arrived();
+  }
+
+  // Perhaps: packets come from another address.
+  #peerMoves(): void {
+    this.#hasMoved = true;
+    this.#paths.notePeer();
+  }
+
+  #sendToLeft(): void {
+    if (this.#isOver) return;
+    this.#paths.notePeer();
+    try {
+      this.#paths.sendToLeft();
+    } catch {
+      // The path takes nothing: what was lost on it waits for the next turn.
+    }
   }
 
   #startKeepAlive(): void {

@@ -28,6 +28,8 @@ export class LocalPaths {
   readonly #left = new Map<LocalPath, Timer>();
   // Ports that are the connection's alone, other than the one it was born on.
   readonly #own = new Set<UdpSocket>();
+  // Where the peer is and has been, by name.
+  readonly #peers = new Set<string>();
   // An old path is wedged: see `sendNext`.
   #isWedged = false;
   #largestPacket: number | undefined;
@@ -89,6 +91,34 @@ export class LocalPaths {
     return null;
   }
 
+  /** Notes where the peer is: called while it may be moving. */
+  notePeer(): void {
+    const { port } = this.#current.name;
+    for (const { active, localHost, peerHost } of this.#handle.pathStats()) {
+      if (active && localHost.port === port) this.#peers.add(nameOf(peerHost));
+    }
+  }
+
+  /**
+   * Sends to where the peer is now what is due to the addresses that it has left. quiche 0.18 takes
+   * what was under way to such an address for neither lost nor arrived until something of it is
+   * acknowledged, so a stream whose bytes were lost in a rebinding would wait for ever.
+   */
+  sendToLeft(): void {
+    if (this.#peers.size < 2) return;
+    const { name, socket } = this.#current;
+    const paths = this.#handle.pathStats();
+    const now = paths.find(({ active }) => active)?.peerHost;
+    // Nothing more than quiche's own challenge to somebody who only says that he is the peer.
+    if (now === undefined || !this.#handle.isPathValidated(name, now)) return;
+    for (const { active, localHost, peerHost } of paths) {
+      if (active || localHost.port !== name.port || !this.#peers.has(nameOf(peerHost))) continue;
+      const room = socket.buffer.subarray(0, this.#largestPacket);
+      const packet = this.#handle.sendOnPath(room, localHost, peerHost);
+      if (packet !== null) socket.send(packet[0], now);
+    }
+  }
+
   /** Takes up a port to be probed. */
   probe(socket: UdpSocket): LocalPath {
     this.#own.add(socket);
@@ -134,4 +164,8 @@ export class LocalPaths {
     }
     // A port that is closed by now: for QUIC, a packet like any that is lost.
   }
+}
+
+function nameOf({ host, port }: HostPort): string {
+  return `${host} ${port}`;
 }
