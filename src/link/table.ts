@@ -1,6 +1,6 @@
 import { concat, equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
-import type { Clock, Timer } from "../base/clock.ts";
+import type { Clock } from "../base/clock.ts";
 import {
   ClosedError,
   messageOf,
@@ -13,9 +13,11 @@ import type { Logger } from "../base/logger.ts";
 import type { Meter } from "../metrics/meter.ts";
 import type { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
-import { isSameLife, judgeArrival } from "./arrival.ts";
+import { isSameLife } from "./arrival.ts";
 import { CloseCode } from "./close_codes.ts";
 import type { Authenticated, DialRequest } from "./connector.ts";
+import { createHandover, noLinks } from "./handover.ts";
+import type { PeerLinks } from "./handover.ts";
 import { Link } from "./link.ts";
 import type { GoodbyeReason, LinkOwner } from "./link.ts";
 import { linkInfo, linkStats } from "./link_info.ts";
@@ -99,20 +101,13 @@ export interface LinkTable extends Links {
   close(): Promise<void>;
 }
 
-interface Entry {
-  link: Link | undefined;
+/** What is kept of one peer. */
+interface Entry extends PeerLinks {
+  readonly name: NodeName;
   dialing: Promise<PeerIdentity> | undefined;
-  /** Links that were replaced and still drain: nothing may overtake what they carry. */
-  readonly draining: Set<Link>;
-  /** A link that waits until it is known whether the one that is in use still lives. */
-  challenger: Link | undefined;
   readonly outbox: Outbox;
   holds: number;
   drained: PromiseWithResolvers<void> | undefined;
-  /** A link that went because another takes over, which is not here yet. */
-  handover:
-    | { readonly peer: Link["peer"]; readonly isKept: boolean; readonly timer: Timer }
-    | undefined;
   connectOptions: ConnectOptions | undefined;
   migrating: Promise<void> | undefined;
 }
@@ -120,13 +115,6 @@ interface Entry {
 /** Links that we dialled and only protocols have used close so soon: a question costs no link. */
 const LINGER_MS = 3_000;
 const LINGER_SWEEP_MS = 1_000;
-/** How long the link in use has to show that it lives when the peer dials anew, milliseconds. */
-const CHALLENGE_MS = 1_500;
-/** How much later than another connection a link may answer when the peer was asleep, milliseconds. */
-const WAKING_MS = 500;
-/** How long a link may be gone for its successor before that is told, milliseconds. */
-const HANDOVER_MS = 5_000;
-
 /** Creates an empty table. */
 export function createLinkTable(options: LinkTableOptions): LinkTable {
   const { self, settings, clock, logger, meter } = options;
@@ -145,14 +133,12 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     let entry = entries.get(name);
     if (entry === undefined) {
       entry = {
-        link: undefined,
+        ...noLinks(),
+        name,
         dialing: undefined,
-        draining: new Set(),
-        challenger: undefined,
         outbox: new Outbox(),
         holds: 0,
         drained: undefined,
-        handover: undefined,
         connectOptions: undefined,
         migrating: undefined,
       };
@@ -172,11 +158,11 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
 
   const live = () => [...entries.values()].flatMap(({ link }) => link ?? []);
 
-  const tidy = (name: NodeName, entry: Entry) => {
+  const tidy = (entry: Entry) => {
     const isIdle = !entry.link && !entry.dialing && entry.draining.size === 0 &&
       !entry.challenger && entry.holds === 0 && entry.outbox.isEmpty && !entry.drained &&
       !entry.handover && !entry.connectOptions && !entry.migrating;
-    if (isIdle) entries.delete(name);
+    if (isIdle) entries.delete(entry.name);
   };
 
   const emit = (event: LinkEvent) => {
@@ -198,7 +184,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     },
     onReady(link) {
       pending.delete(link);
-      adopt(link);
+      handover.adopt(entryOf(link.peer.name), link);
       for (const resolve of ready.get(link) ?? []) resolve();
       ready.delete(link);
     },
@@ -217,7 +203,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     onDrain(link) {
       const entry = entries.get(link.peer.name);
       if (entry === undefined || entry.link !== link) return;
-      releaseWriters(link.peer.name, entry);
+      releaseWriters(entry);
     },
     onRefused(link, error) {
       const { reason } = error;
@@ -262,131 +248,40 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     return link;
   };
 
-  const adopt = (link: Link) => {
-    const entry = entryOf(link.peer.name);
-    const old = entry.link;
-    if (isClosed) return link.close("left");
-    if (old === undefined) return install(entry, link);
-    const arrival = judgeArrival(old, link, self.publicKey);
-    switch (arrival) {
-      case "staleLife":
-        return link.abort("replaced", "an older life");
-      case "newLife":
-      case "reconnect":
-        return supersede(entry, link, arrival === "newLife" ? "replaced" : "lost");
-      case "takeOver":
-        entry.link = link;
-        link.isKept ||= old.isKept;
-        entry.draining.add(old);
-        old.close("replaced");
-        return whenDead(old, link, () => old.abort("lost", "does not answer"));
-      case "yield":
-        return challenge(entry, link);
-    }
-  };
-
-  // The old link is of no use any more: what waited on it is lost, and its users are told.
-  const supersede = (entry: Entry, link: Link, reason: "lost" | "replaced") => {
-    const old = entry.link as Link;
-    entry.link = link;
-    old.abort("replaced", reason === "lost" ? "a newer connection" : "a newer life");
-    emit({ type: "linkDown", peer: old.peer, reason });
-    install(entry, link);
-  };
-
-  // The peer may have lost the link that would stay, without our knowing: it has to answer first.
-  const challenge = (entry: Entry, link: Link) => {
-    const old = entry.link as Link;
-    entry.challenger?.close("replaced");
-    entry.challenger = link;
-    const settle = (isAlive: boolean) => {
-      if (entry.challenger !== link) return;
-      entry.challenger = undefined;
-      if (entry.link !== old) return adopt(link);
-      if (isAlive) link.close("replaced");
-      else supersede(entry, link, "lost");
-    };
-    whenDead(old, link, () => settle(false), () => settle(true));
-  };
-
-  // A peer that stands still for a moment is silent everywhere: `witness`, another connection to it,
-  // has to show that it is awake before the silence of one counts.
-  const whenDead = (link: Link, witness: Link, dead: () => void, alive = () => {}) => {
-    const { heard } = link;
-    const isSilent = () => link.heard === heard;
-    const ask = () => {
-      if (link.isOver || witness.isOver || isClosed) return alive();
-      link.ping(CHALLENGE_MS).then(alive, () => {
-        if (!isSilent()) return alive();
-        witness.ping(CHALLENGE_MS).then(
-          () => clock.after(WAKING_MS, () => isSilent() ? dead() : alive()),
-          () => clock.after(WAKING_MS, ask),
-        );
-      });
-    };
-    ask();
-  };
-
-  const install = (entry: Entry, link: Link) => {
-    entry.link = link;
-    const { handover } = entry;
-    const isSuccessor = handover !== undefined && isSameLife(handover.peer, link.peer);
-    if (!isSuccessor) endHandover(entry, "lost");
-    handover?.timer.cancel();
-    entry.handover = undefined;
-    if (isSuccessor) link.isKept ||= handover.isKept;
-    if (!isSuccessor) emit({ type: "linkUp", peer: link.peer });
-    flush(link.peer.name, entry);
-  };
-
-  const endHandover = (entry: Entry, reason: LinkDownReason) => {
-    const { handover } = entry;
-    if (handover === undefined) return;
-    entry.handover = undefined;
-    handover.timer.cancel();
-    emit({ type: "linkDown", peer: handover.peer, reason });
-  };
+  const handover = createHandover<Entry>({
+    self,
+    clock,
+    isClosed: () => isClosed,
+    emit,
+    onUsable: (entry) => flush(entry),
+    onForsaken: (entry) => tidy(entry),
+  });
 
   const down = (link: Link, reason: LinkDownReason) => {
     const { name } = link.peer;
     const entry = entries.get(name);
     if (entry === undefined) return;
     if (entry.challenger === link) entry.challenger = undefined;
-    if (entry.draining.delete(link)) {
-      // What it still carried is lost: those who rely on it hear of it, as if it had not drained.
-      if (!link.isDrained && entry.link !== undefined) {
-        emit({ type: "linkDown", peer: link.peer, reason: "lost" });
-        emit({ type: "linkUp", peer: entry.link.peer });
-      }
-      flush(name, entry);
-    } else if (entry.link === link) {
-      entry.link = undefined;
+    if (entry.draining.has(link)) handover.drained(entry, link);
+    else if (entry.link === link) {
       meter.count("barrel_link_down_total", { reason });
       const level = reason === "protocol" || reason === "overloaded" ? "warn" : "debug";
       once(`${name} ${reason}`, level, `the link to ${name} ended: ${reason}`, {
         peer: name,
         reason,
       });
-      releaseWriters(name, entry);
-      if (reason === "replaced") {
-        const timer = clock.after(HANDOVER_MS, () => {
-          endHandover(entry, "lost");
-          tidy(name, entry);
-        });
-        entry.handover = { peer: link.peer, isKept: link.isKept, timer };
-      } else emit({ type: "linkDown", peer: link.peer, reason });
-      const { challenger } = entry;
-      entry.challenger = undefined;
-      if (challenger !== undefined) adopt(challenger);
+      entry.link = undefined;
+      releaseWriters(entry);
+      handover.vacated(entry, link, reason);
     }
-    if (!entry.outbox.isEmpty && !entry.link && !isPending(name)) startDial(name, entry);
-    tidy(name, entry);
+    if (!entry.outbox.isEmpty && !entry.link && !isPending(name)) startDial(entry);
+    tidy(entry);
     if (pending.size > 0) return;
     if (![...entries.values()].some((one) => one.link ?? one.draining.size > 0)) whenEmpty?.();
   };
 
-  const flush = (name: NodeName, entry: Entry) => {
-    const { link } = entry;
+  const flush = (entry: Entry) => {
+    const { link, name } = entry;
     // One that says goodbye takes no more: what waits goes over the next.
     if (!link?.isOpen || entry.draining.size > 0) return;
     for (let frame = entry.outbox.shift(); frame !== undefined; frame = entry.outbox.shift()) {
@@ -398,7 +293,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
         link.sendData(frame.key, frame.type, frame.body, NOTHING);
       }
     }
-    releaseWriters(name, entry);
+    releaseWriters(entry);
   };
 
   const undelivered = (name: NodeName, frames: readonly QueuedFrame[], reason: string) => {
@@ -411,20 +306,20 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     for (const epoch of epochs) signals.onUndelivered?.(name, epoch, reason);
   };
 
-  const dropOutbox = (name: NodeName, entry: Entry, reason: string) => {
+  const dropOutbox = (entry: Entry, reason: string) => {
     const frames = entry.outbox.clear();
-    releaseWriters(name, entry);
-    if (frames.length > 0) undelivered(name, frames, reason);
+    releaseWriters(entry);
+    if (frames.length > 0) undelivered(entry.name, frames, reason);
   };
 
-  const startDial = (name: NodeName, entry: Entry) => {
+  const startDial = (entry: Entry) => {
     if (entry.dialing !== undefined || isClosed) return;
-    entry.dialing = dialByName(name).finally(() => {
+    entry.dialing = dialByName(entry.name).finally(() => {
       entry.dialing = undefined;
     });
     entry.dialing.catch((error) => {
-      if (entry.link === undefined) dropOutbox(name, entry, messageOf(error));
-      tidy(name, entry);
+      if (entry.link === undefined) dropOutbox(entry, messageOf(error));
+      tidy(entry);
     });
   };
 
@@ -530,7 +425,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       },
     ).finally(() => {
       entry.migrating = undefined;
-      tidy(name, entry);
+      tidy(entry);
     });
     return entry.migrating;
   };
@@ -557,18 +452,18 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       });
     });
 
-  const releaseWriters = (name: NodeName, entry: Entry) => {
+  const releaseWriters = (entry: Entry) => {
     if (entry.drained === undefined) return;
     const buffered = entry.outbox.bytes + (entry.link?.buffered ?? 0);
     if (buffered > settings.highWaterMark / 2) return;
     entry.drained.resolve();
     entry.drained = undefined;
-    tidy(name, entry);
+    tidy(entry);
   };
 
-  const enqueue = (name: NodeName, entry: Entry, frame: QueuedFrame) => {
+  const enqueue = (entry: Entry, frame: QueuedFrame) => {
     entry.outbox.push(frame);
-    if (entry.link === undefined && !isPending(name)) startDial(name, entry);
+    if (entry.link === undefined && !isPending(entry.name)) startDial(entry);
   };
 
   const backPressure = (entry: Entry, buffered: number): void | Promise<void> => {
@@ -594,7 +489,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
         return backPressure(entry, link.buffered);
       }
       checkRoom(peer, entry.outbox.bytes);
-      enqueue(peer, entry, { epoch, key: streamKey, type, body: concat([head, payload]) });
+      enqueue(entry, { epoch, key: streamKey, type, body: concat([head, payload]) });
       return backPressure(entry, entry.outbox.bytes);
     },
     connected: (peer) => entries.get(peer)?.link !== undefined || isPending(peer),
@@ -603,7 +498,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       const entry = entries.get(peer);
       if (entry === undefined || entry.holds === 0) return;
       entry.holds--;
-      tidy(peer, entry);
+      tidy(entry);
     },
     onLink: (listener) => on(listener),
   };
@@ -657,7 +552,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       } else if (entry.outbox.bytes > settings.maxBufferedBytes) {
         undelivered(peer, [{ epoch: 0, key: type, type, body }], "too much is queued");
       } else {
-        enqueue(peer, entry, { epoch: 0, key: type, type, body });
+        enqueue(entry, { epoch: 0, key: type, type, body });
       }
     },
   });
@@ -683,7 +578,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     const entry = entryOf(name);
     if (entry.link !== undefined) return entry.link.peer;
     if (isClosed) throw new ClosedError("this node is closed");
-    startDial(name, entry);
+    startDial(entry);
     return await (entry.dialing as Promise<PeerIdentity>);
   };
 
@@ -749,7 +644,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     setConnectOptions(name, connectOptions) {
       const entry = entryOf(name);
       entry.connectOptions = connectOptions;
-      tidy(name, entry);
+      tidy(entry);
     },
     migrate,
     async ping(name, timeoutMs) {
@@ -781,7 +676,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     async close() {
       if (isClosed) return;
       isClosed = true;
-      for (const [name, entry] of entries) dropOutbox(name, entry, "this node is closing");
+      for (const entry of entries.values()) dropOutbox(entry, "this node is closing");
       const links = [...entries.values()].flatMap(({ link, draining }) => [link, ...draining]);
       const emptied = new Promise<void>((resolve) => (whenEmpty = resolve));
       for (const link of [...pending, ...lingering]) link.abort("goodbye", "closing");
