@@ -1,11 +1,15 @@
 /** What the quiche driver does about packets of strangers. */
 import assert from "node:assert/strict";
 import { quicheTransport } from "../../adapters/quic/quiche.ts";
+import { Acceptor } from "../../adapters/quic/quiche/acceptor.ts";
+import { loadQuiche } from "../../adapters/quic/quiche/binding.ts";
+import type { QuicheBinding } from "../../adapters/quic/quiche/binding.ts";
 import { LONG_ID_AT, longIdBytes } from "../../adapters/quic/quiche/connection_id.ts";
+import { QuicheEndpoint } from "../../adapters/quic/quiche/endpoint.ts";
 import { realClock } from "../../src/base/real.ts";
 import { randomBelow, seededRandom } from "../../src/base/random.ts";
 import type { Connection } from "../../src/transport/contract.ts";
-import { collect, dial, echoServer } from "../conformance/world.ts";
+import { collect, connectionOptions, dial, echoServer } from "../conformance/world.ts";
 import { describe, runtime, test, waitFor } from "../harness.ts";
 import { portOf, udpPeer } from "./udp.ts";
 
@@ -48,6 +52,29 @@ async function genuineInitials(count: number): Promise<Uint8Array[]> {
 }
 
 describe("quiche", () => {
+  test("a first packet under 1,200 bytes begins nothing", { skip }, async () => {
+    const quiche = await loadQuiche();
+    const options = { ...await connectionOptions(), maxConnections: 10, onConnection() {} };
+    const endpoint = await QuicheEndpoint.bind(quiche, "127.0.0.1", 0, false, options);
+    let begun = 0;
+    const Connection: QuicheBinding["Connection"] = {
+      connect: quiche.Connection.connect,
+      accept(...asked) {
+        begun++;
+        return quiche.Connection.accept(...asked);
+      },
+    };
+    const acceptor = new Acceptor({ ...quiche, Connection }, endpoint, options);
+    endpoint.acceptor = acceptor;
+    const [initial] = await genuineInitials(1) as [Uint8Array];
+    const from = { host: "127.0.0.1", port: 9 };
+    assert.equal(acceptor.answer(initial.slice(0, 1_199), from), undefined);
+    assert.equal(begun, 0);
+    assert.notEqual(acceptor.answer(initial.slice(), from), undefined);
+    assert.equal(begun, 1);
+    await endpoint.close();
+  });
+
   test("garbage of every shape leaves no connection behind", { skip }, async () => {
     const transport = await quicheTransport();
     const listener = await echoServer(transport, ADDRESS, { maxConnections: 1 });

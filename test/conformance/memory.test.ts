@@ -17,4 +17,5 @@ conformance({
   addresses: ["mem://server:0"],
   deadAddress: "mem://nobody",
   showsCertificate: true,
+  freesPorts: true,
 });

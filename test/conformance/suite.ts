@@ -16,6 +16,8 @@ export interface Subject {
   readonly deadAddress: string;
   /** Whether the transport shows the server's certificate to a client that did not pin it. */
   readonly showsCertificate: boolean;
+  /** Whether a port is free once its listener is closed: on Deno it is when garbage was collected. */
+  readonly freesPorts: boolean;
 }
 
 /** Declares the tests that every adapter passes. */
@@ -168,6 +170,28 @@ export function conformance(subject: Subject): void {
       (error: { reason?: string; message: string }) =>
         error.reason === "address_in_use" && error.message.includes(listener.address),
     );
+    await listener.close();
+  });
+
+  test(`${name}: a port that was just closed can be listened on again, and hears its peers`, {
+    skip: !subject.freesPorts && "Deno frees a port when it collects garbage",
+  }, async () => {
+    const transport = await subject.create();
+    let listener = await echoServer(transport, address);
+    for (let i = 0; i < 5; i++) {
+      const { address: same } = listener;
+      await listener.close();
+      listener = await echoServer(transport, same);
+      assert.equal(listener.address, same);
+      const connection = await dial(transport, same, { timeoutMs: 5_000 });
+      const pipe = await connection.openPipe("bidirectional");
+      const answer = collect(pipe);
+      pipe.write(Uint8Array.of(i));
+      pipe.end();
+      assert.deepEqual([...(await answer).bytes], [i]);
+      connection.close(1, "done");
+      await connection.closed;
+    }
     await listener.close();
   });
 
