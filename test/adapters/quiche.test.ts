@@ -22,7 +22,7 @@ if (runtime === "bun") {
     addresses: [ADDRESS, "quic://[::1]:0"],
     deadAddress: "quic://127.0.0.1:9",
     showsCertificate: true,
-  freesPorts: true,
+    freesPorts: true,
   });
 }
 
