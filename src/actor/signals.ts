@@ -2,7 +2,7 @@
  * The heads of actors' frames, packed by hand: processes are small numbers relative to the two
  * nodes of the link. What follows the head is a CBOR message.
  */
-import { fromUtf8, utf8 } from "../base/bytes.ts";
+import { fromUtf8, utf8, utf8Length } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { ProtocolError } from "../base/errors.ts";
 import { MAX_NAME_BYTES } from "../wire/limits.ts";
@@ -46,7 +46,7 @@ export function packNamed(name: string, ...numbers: readonly number[]): Uint8Arr
 
 /** Whether a name fits into a frame. */
 export function isName(name: string): boolean {
-  return name.length > 0 && name.isWellFormed() && utf8(name).length <= MAX_NAME_BYTES;
+  return name.length > 0 && name.isWellFormed() && utf8Length(name) <= MAX_NAME_BYTES;
 }
 
 // Names that came of late, by length and first byte: few are called over and over, and a string that

@@ -7,9 +7,40 @@ export const EMPTY: Bytes = new Uint8Array(0);
 const encoder = new TextEncoder();
 const strictDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** The UTF-8 bytes of `text`. */
+/** The UTF-8 bytes of `text`; a lone surrogate counts as U+FFFD. */
 export function utf8(text: string): Bytes {
-  return encoder.encode(text) as Bytes;
+  return shortAsciiBytes(text) ?? encoder.encode(text) as Bytes;
+}
+
+/** How many bytes {@link utf8} gives for `text`. */
+export function utf8Length(text: string): number {
+  let { length } = text;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x80) continue;
+    if (unit < 0x800) length++;
+    else if (isHigh(unit) && isLow(text.charCodeAt(i + 1))) {
+      length += 2;
+      i++;
+    } else length += 2;
+  }
+  return length;
+}
+
+const isHigh = (unit: number) => unit >= 0xd800 && unit < 0xdc00;
+const isLow = (unit: number) => unit >= 0xdc00 && unit < 0xe000;
+
+/** The bytes of short ASCII text, much faster than a TextEncoder; `undefined` for all others. */
+function shortAsciiBytes(text: string): Bytes | undefined {
+  const { length } = text;
+  if (length > 32) return undefined;
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit >= 0x80) return undefined;
+    bytes[i] = unit;
+  }
+  return bytes;
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Runs a {@link Plumtree}: frames, the alarm, topics and their subscribers. */
 import { Alarm } from "../base/alarm.ts";
-import { utf8 } from "../base/bytes.ts";
+import { utf8Length } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { BarrelError, ClosedError, messageOf } from "../base/errors.ts";
@@ -144,7 +144,7 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
           "send larger data over a stream",
       );
     }
-    if (topic === "" || utf8(topic).length > MAX_NAME_BYTES) {
+    if (topic === "" || utf8Length(topic) > MAX_NAME_BYTES) {
       throw new BarrelError("broadcast", `a topic has 1 to ${MAX_NAME_BYTES} bytes`);
     }
   };

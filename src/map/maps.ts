@@ -1,5 +1,5 @@
 /** `node.maps`: the maps that this node has open. */
-import { utf8 } from "../base/bytes.ts";
+import { utf8Length } from "../base/bytes.ts";
 import { BarrelError, ClosedError, ConfigError, ConflictError } from "../base/errors.ts";
 import type { DurableStore } from "../storage/contract.ts";
 import { openMap } from "./map.ts";
@@ -71,7 +71,7 @@ export function createMaps(context: MapContext, disk: () => Promise<DurableStore
 
 function checkName(name: unknown): asserts name is string {
   if (typeof name === "string" && name.length > 0 && name.isWellFormed()) {
-    if (utf8(name).length <= MAX_MAP_NAME_BYTES) return;
+    if (utf8Length(name) <= MAX_MAP_NAME_BYTES) return;
   }
   throw new BarrelError("bad_name", `a map's name has 1 to ${MAX_MAP_NAME_BYTES} bytes of UTF-8`);
 }

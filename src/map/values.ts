@@ -1,5 +1,5 @@
 /** Keys and values of a map: what is allowed, and how they travel. */
-import { utf8 } from "../base/bytes.ts";
+import { utf8Length } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { BarrelError, EncodeError } from "../base/errors.ts";
 import { decodeMessage } from "../wire/decoder.ts";
@@ -63,7 +63,7 @@ export function valuesOf<V>(
 /** Checks a key that a user gave. @throws BarrelError `bad_key` */
 export function checkKey(key: unknown): asserts key is string {
   if (typeof key === "string" && key.length > 0 && key.isWellFormed()) {
-    if (utf8(key).length <= MAX_MAP_KEY_BYTES) return;
+    if (utf8Length(key) <= MAX_MAP_KEY_BYTES) return;
   }
   throw new BarrelError("bad_key", `a key has 1 to ${MAX_MAP_KEY_BYTES} bytes of UTF-8`);
 }

@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { utf8 } from "../base/bytes.ts";
+import { utf8Length } from "../base/bytes.ts";
 import { checkConfig } from "../base/check_config.ts";
 import { BarrelError, ConfigError } from "../base/errors.ts";
 import type { ConnectOptions } from "../link/options.ts";
@@ -66,7 +66,7 @@ const schema = v.strictObject({
     v.pipe(
       v.string(),
       v.check(
-        (text) => utf8(text).length >= MIN_COOKIE_BYTES,
+        (text) => utf8Length(text) >= MIN_COOKIE_BYTES,
         `must have ${MIN_COOKIE_BYTES} bytes or more, or be left out`,
       ),
     ),
@@ -169,7 +169,7 @@ export function validateNodeName(name: unknown): NodeName {
 
 /** Checks the topic of a broadcast. @throws BarrelError `broadcast` */
 export function validateTopic(topic: unknown): void {
-  const bytes = typeof topic === "string" ? utf8(topic).length : 0;
+  const bytes = typeof topic === "string" ? utf8Length(topic) : 0;
   if (bytes >= 1 && bytes <= MAX_TOPIC_BYTES) return;
   throw new BarrelError("broadcast", `a topic is a string of 1 to ${MAX_TOPIC_BYTES} bytes`);
 }

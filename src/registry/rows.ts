@@ -5,7 +5,7 @@
  * An entry that ends stays for a while as a row that says why, so that every node tells the same
  * event with the same reason; then the row goes.
  */
-import { concat, utf8 } from "../base/bytes.ts";
+import { concat, utf8Length } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { BarrelError, EncodeError, messageOf } from "../base/errors.ts";
 import { decodeMessage } from "../wire/decoder.ts";
@@ -33,7 +33,7 @@ const encoder = new MessageEncoder(64 * 1024);
 /** Whether a service may have this name: 1 to 255 bytes of UTF-8. */
 function isServiceName(name: unknown): name is string {
   return typeof name === "string" && name.length > 0 && name.isWellFormed() &&
-    utf8(name).length <= MAX_NAME_BYTES;
+    utf8Length(name) <= MAX_NAME_BYTES;
 }
 
 /** Checks a name that a user gave. @throws BarrelError `bad_name` */
