@@ -1,17 +1,19 @@
 import process from "node:process";
 import { parseArgs } from "node:util";
 
-/** The options of an example: each takes a value; `--help` is there always. */
-export function readOptions<K extends string>(
+/** The options of a program: each takes a value, but for the `flags`; `--help` is there always. */
+export function readOptions<K extends string, F extends string = never>(
   help: string,
   defaults: Record<K, string | undefined>,
-): Record<K, string | undefined> {
-  const options = Object.fromEntries(
-    Object.keys(defaults).map((name) => [name, { type: "string" as const }]),
-  );
-  let values: Record<string, string | boolean | undefined>;
+  flags: readonly F[] = [],
+): Record<K, string | undefined> & Record<F, boolean> {
+  const options = Object.fromEntries([
+    ...Object.keys(defaults).map((name) => [name, { type: "string" }] as const),
+    ...["help", ...flags].map((name) => [name, { type: "boolean" }] as const),
+  ]);
+  let values: Record<string, unknown>;
   try {
-    ({ values } = parseArgs({ options: { ...options, help: { type: "boolean" } } }));
+    ({ values } = parseArgs({ options }));
   } catch (error) {
     return refuse((error as Error).message, help);
   }
@@ -19,7 +21,10 @@ export function readOptions<K extends string>(
     console.log(help);
     process.exit(0);
   }
-  return { ...defaults, ...values } as Record<K, string | undefined>;
+  const unset = Object.fromEntries(flags.map((name) => [name, false]));
+  return { ...unset, ...defaults, ...values } as
+    & Record<K, string | undefined>
+    & Record<F, boolean>;
 }
 
 /** Ends the program because of how it was called. */

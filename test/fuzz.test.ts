@@ -37,6 +37,9 @@ test("the fuzzer explains itself and refuses nonsense", { skip }, async () => {
   const help = startProgram("node", "test/fuzz/main.ts", ["--help"]);
   await help.line(/--packets N/);
   assert.equal(await help.exited, 0);
-  const wrong = startProgram("node", "test/fuzz/main.ts", ["--packets", "many"]);
-  assert.equal(await wrong.exited, 2);
+  for (const args of [["--packets", "many"], ["--nonsense"]]) {
+    const wrong = startProgram("node", "test/fuzz/main.ts", args);
+    assert.equal(await wrong.exited, 2);
+    assert.ok(!wrong.output.some((line) => /^ +at /.test(line)), wrong.output.join("\n"));
+  }
 });

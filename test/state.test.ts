@@ -21,3 +21,15 @@ test("four nodes agree on names and entries, after killed writers and after the 
     await cluster.kill();
   }
 });
+
+test("the cluster of state explains itself and refuses nonsense", { skip }, async () => {
+  const cluster = (...args: string[]) => startProgram("node", "test/state/cluster.ts", args);
+  const help = cluster("--help");
+  await help.line(/--names N/);
+  assert.equal(await help.exited, 0);
+  for (const args of [["--names", "many"], ["--nonsense"], ["more"]]) {
+    const wrong = cluster(...args);
+    assert.equal(await wrong.exited, 2);
+    assert.ok(!wrong.output.some((line) => /^ +at /.test(line)), wrong.output.join("\n"));
+  }
+});

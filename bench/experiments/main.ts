@@ -23,17 +23,26 @@ ${experiments.map(({ id, title }) => `  ${id.padEnd(5)}${title}`).join("\n")}
   --help       this text
 `;
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    nodes: { type: "string" },
-    seeds: { type: "string", default: "1" },
-    seed: { type: "string", default: "1" },
-    paper: { type: "boolean", default: false },
-    out: { type: "string", default: "docs/experiments" },
-    help: { type: "boolean", default: false },
-  },
-});
+const { values, positionals } = parse();
+
+function parse() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        nodes: { type: "string" },
+        seeds: { type: "string", default: "1" },
+        seed: { type: "string", default: "1" },
+        paper: { type: "boolean", default: false },
+        out: { type: "string", default: "docs/experiments" },
+        help: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${HELP}`);
+    process.exit(2);
+  }
+}
 
 function wholeNumber(name: string, text: string, least: number): number {
   const value = Number(text);

@@ -1,6 +1,6 @@
 /** `npm run fuzz`: random and mutated packets and frames at a node of each runtime. */
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { readOptions, refuse } from "../../examples/arguments.ts";
 import { createNode, defineServer } from "../../mod.ts";
 import { silentLogger } from "../../src/base/logger.ts";
 import { randomBelow, seededRandom } from "../../src/base/random.ts";
@@ -29,26 +29,18 @@ seed is printed. Seeds that once found something run with every other.
   --help           this text
 `;
 
-const { values } = parseArgs({
-  options: {
-    packets: { type: "string", default: "100000" },
-    connections: { type: "string", default: "2000" },
-    frames: { type: "string", default: "100000" },
-    runtime: { type: "string" },
-    seed: { type: "string", default: "1" },
-    help: { type: "boolean", default: false },
-  },
+const values = readOptions(HELP, {
+  packets: "100000",
+  connections: "2000",
+  frames: "100000",
+  runtime: undefined,
+  seed: "1",
 });
-if (values.help) {
-  process.stdout.write(HELP);
-  process.exit(0);
-}
 const packets = Number(values.packets), connections = Number(values.connections);
 const frames = Number(values.frames), seed = Number(values.seed);
 const runtimes = RUNTIMES.filter((one) => values.runtime === undefined || values.runtime === one);
 if (![packets, connections, frames, seed].every(Number.isSafeInteger) || runtimes.length === 0) {
-  console.error(`numbers and a runtime are wanted\n\n${HELP}`);
-  process.exit(2);
+  refuse("numbers and a runtime are wanted", HELP);
 }
 
 const Echo = defineServer({ init: () => 0, calls: { echo: (_ctx, value: number) => value } });

@@ -1,6 +1,6 @@
 /** `npm run soak`: a cluster of real processes, and what it makes of failures. */
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { readOptions, refuse } from "../../examples/arguments.ts";
 import { quantile } from "../../bench/quantile.ts";
 import { components, Members } from "./members.ts";
 import type { Member, Status } from "./members.ts";
@@ -22,24 +22,10 @@ is 1 when one does not hold.
   --help       this text
 `;
 
-const { values } = parseArgs({
-  options: {
-    nodes: { type: "string", default: "30" },
-    split: { type: "boolean", default: false },
-    rest: { type: "string", default: "20" },
-    settle: { type: "string", default: "200" },
-    json: { type: "boolean", default: false },
-    help: { type: "boolean", default: false },
-  },
-});
-if (values.help) {
-  process.stdout.write(HELP);
-  process.exit(0);
-}
+const values = readOptions(HELP, { nodes: "30", rest: "20", settle: "200" }, ["split", "json"]);
 const count = Number(values.nodes);
 if (!Number.isSafeInteger(count) || count < 3) {
-  console.error(`--nodes ${values.nodes}: three or more are needed\n\n${HELP}`);
-  process.exit(2);
+  refuse(`--nodes ${values.nodes}: three or more are needed`, HELP);
 }
 
 const ACTIVE_SIZE = 5;

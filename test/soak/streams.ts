@@ -1,6 +1,6 @@
 /** `npm run soak:streams`: a gibibyte over a tagged stream between each pair of runtimes. */
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { readOptions, refuse } from "../../examples/arguments.ts";
 import { table } from "../../bench/table.ts";
 import { RUNTIMES, startProgram } from "../processes.ts";
 
@@ -14,12 +14,9 @@ when a process has ever held more than 512 MiB.
   --help    this text
 `;
 
-const { values } = parseArgs({
-  options: { mib: { type: "string", default: "1024" }, help: { type: "boolean", default: false } },
-});
-if (values.help) {
-  process.stdout.write(HELP);
-  process.exit(0);
+const { mib = "" } = readOptions(HELP, { mib: "1024" });
+if (!(Number.isSafeInteger(Number(mib)) && Number(mib) >= 1)) {
+  refuse(`--mib ${mib}: a whole number from 1 up is wanted`, HELP);
 }
 // Bun collects late: what it holds beyond some 100 MiB is garbage.
 const MAX_RSS_MIB = 512;
@@ -29,7 +26,7 @@ for (const from of RUNTIMES) {
     const server = startProgram(to, "test/stream/stream_program.ts");
     try {
       const [, address = ""] = await server.line(/^ready (\S+)$/);
-      const client = startProgram(from, "test/stream/stream_program.ts", [address, values.mib]);
+      const client = startProgram(from, "test/stream/stream_program.ts", [address, mib]);
       const [, verdict = "", seconds = "", sender = ""] = await client.line(
         /^sent (\S+) (\S+) (\d+)$/,
         600_000,
@@ -39,7 +36,7 @@ for (const from of RUNTIMES) {
       const isWell = verdict === "whole" && Number(sender) <= MAX_RSS_MIB &&
         Number(receiver) <= MAX_RSS_MIB;
       if (!isWell) process.exitCode = 1;
-      const rate = (Number(values.mib) / Number(seconds)).toFixed(0);
+      const rate = (Number(mib) / Number(seconds)).toFixed(0);
       console.log(`${isWell ? "ok  " : "FAIL"} ${from}-${to}: ${verdict}, ${rate} MiB/s`);
       rows.push([`${from}-${to}`, verdict, Number(seconds).toFixed(1), rate, sender, receiver]);
       await client.exited;

@@ -7,7 +7,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { readOptions, refuse } from "../../examples/arguments.ts";
 import { RUNTIMES, startProgram } from "../processes.ts";
 import type { Program, RuntimeName } from "../processes.ts";
 import { makeWire } from "../soak/network.ts";
@@ -19,6 +19,7 @@ const HELP = `npm run state -- [options]
   --names N     registered names, and as many map entries (2000)
   --split S     seconds that the network is split (15); needs root and iproute2; 0 for none
   --json        the figures as one line of JSON at the end
+  --help        this text
 `;
 
 interface State {
@@ -124,23 +125,12 @@ async function agreed(
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      nodes: { type: "string", default: "12" },
-      names: { type: "string", default: "2000" },
-      split: { type: "string", default: "15" },
-      json: { type: "boolean", default: false },
-      help: { type: "boolean", default: false },
-    },
-  });
-  if (values.help) return void process.stdout.write(HELP);
+  const values = readOptions(HELP, { nodes: "12", names: "2000", split: "15" }, ["json"]);
   const count = Number(values.nodes);
   const each = Math.floor(Number(values.names) / count);
   const splitMs = Number(values.split) * 1000;
-  if (!(count >= 3 && each >= 1 && splitMs >= 0)) {
-    process.stderr.write(HELP);
-    process.exitCode = 2;
-    return;
+  if (!(Number.isSafeInteger(count) && count >= 3 && each >= 1 && splitMs >= 0)) {
+    refuse("three nodes or more, a name for each and seconds are wanted", HELP);
   }
   const say = (text: string) => void process.stdout.write(`${text}\n`);
   const figures: Record<string, number> = {};
