@@ -15,6 +15,7 @@ import type { Channel, Links } from "../link/ports.ts";
 import type { Meter } from "../metrics/meter.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import type { DurableStore } from "../storage/contract.ts";
+import { PatientWriter } from "../storage/patient_writer.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { OriginId } from "./head.ts";
 import { Replica } from "./replica.ts";
@@ -137,6 +138,13 @@ interface Flush {
   reject(error: Error): void;
 }
 
+/** Where a store is kept. */
+interface Disk {
+  readonly store: DurableStore;
+  /** For what nobody waits for: the rows of others. */
+  readonly others: PatientWriter;
+}
+
 /** Starts replication over the channels REPLICA_CONTROL and REPLICA_DATA. */
 export function createReplication(options: ReplicationOptions): Replication {
   return new Driver(options);
@@ -150,7 +158,7 @@ class Driver implements Replication {
   readonly #alarm: Alarm;
   readonly #listeners = new Map<string, (change: Change) => void>();
   readonly #watchers = new Map<string, () => void>();
-  readonly #disks = new Map<string, DurableStore>();
+  readonly #disks = new Map<string, Disk>();
   readonly #effects = new Ring<ReplicaEffect>();
   readonly #logOnce: ReturnType<typeof logOnce>;
   /** Stores whose batch is with the keys or the disk. */
@@ -190,10 +198,10 @@ class Driver implements Replication {
 
   createStore(options: StoreOptions): Store {
     const { name, validate = () => undefined, onChange, disk, admission } = options;
-    const saved = disk && readSaved(disk.entries(tableOf(name)));
-    if ((saved?.unreadable ?? 0) > 0) this.#refused("bad_saved_rows", name);
+    const saved = disk && readSaved(name, disk.entries(tableOf(name)));
+    if ((saved?.strays.length ?? 0) > 0) this.#refused("bad_saved_rows", name);
     const before = this.#listeners.get(name);
-    if (disk !== undefined) this.#disks.set(name, disk);
+    if (disk !== undefined) this.#disks.set(name, this.#diskOf(name, disk));
     // What is on the disk is told as it is read.
     if (onChange !== undefined) this.#listeners.set(name, onChange);
     try {
@@ -204,6 +212,7 @@ class Driver implements Replication {
       throw error;
     }
     this.#atEndOfTurn();
+    this.#disks.get(name)?.others.write(saved?.strays ?? []);
     const state = this.#machine.store(name) as StoreState;
     return {
       name,
@@ -276,6 +285,7 @@ class Driver implements Replication {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.pause();
+    for (const { others } of this.#disks.values()) others.close();
     const error = new ClosedError("the node was closed before its writes were published");
     for (const flush of this.#flushes) flush.reject(error);
     this.#flushes = [];
@@ -367,33 +377,51 @@ class Driver implements Replication {
     }
   }
 
+  #diskOf(name: string, disk: DurableStore): Disk {
+    const refused = (error: Error, isLost: boolean) => {
+      this.#unsaved(name, error);
+      if (!isLost) return;
+      this.#logOnce(`lost ${name}`, "error", "too much waits for the disk: what it has is old", {
+        store: name,
+      });
+    };
+    const { clock } = this.#options;
+    return { store: disk, others: new PatientWriter({ disk, clock, refused }) };
+  }
+
   #save({ store, writes, id }: ReplicaEffect & { readonly type: "save" }): void {
-    this.#disks.get(store)?.commit(writes).then(
+    const disk = this.#disks.get(store);
+    if (id === undefined) return disk?.others.write(writes);
+    this.#underWay.add(store);
+    disk?.store.commit(writes).then(
       () => {
-        if (id === undefined) return;
         this.#underWay.delete(store);
         this.#answered({ type: "saved", store, id, isSaved: true });
       },
-      (error: Error) => {
-        if (id !== undefined) this.#underWay.delete(store);
-        this.#options.meter.count("barrel_replica_unsaved_total", { store });
-        this.#logOnce(
-          `unsaved ${store} ${messageOf(error)}`,
-          "error",
-          "the disk does not take the rows of a store; from now on this is only counted",
-          { store, error: messageOf(error) },
-        );
-        if (id === undefined) return;
-        const state = this.#machine.store(store) as StoreState;
-        const covers = state.own.batch?.covers ?? 0;
-        const isLost = (flush: Flush) => flush.store === state && flush.writes <= covers;
-        const lost = this.#flushes.filter(isLost);
-        this.#flushes = this.#flushes.filter((flush) => !isLost(flush));
-        this.#answered({ type: "saved", store, id, isSaved: false });
-        for (const flush of lost) flush.reject(error);
-      },
+      (error: Error) => this.#takenBack(store, id, error),
     );
-    if (id !== undefined) this.#underWay.add(store);
+  }
+
+  #takenBack(store: string, id: number, error: Error): void {
+    this.#underWay.delete(store);
+    this.#unsaved(store, error);
+    const state = this.#machine.store(store) as StoreState;
+    const covers = state.own.batch?.covers ?? 0;
+    const isLost = (flush: Flush) => flush.store === state && flush.writes <= covers;
+    const lost = this.#flushes.filter(isLost);
+    this.#flushes = this.#flushes.filter((flush) => !isLost(flush));
+    this.#answered({ type: "saved", store, id, isSaved: false });
+    for (const flush of lost) flush.reject(error);
+  }
+
+  #unsaved(store: string, error: Error): void {
+    this.#options.meter.count("barrel_replica_unsaved_total", { store });
+    this.#logOnce(
+      `unsaved ${store} ${messageOf(error)}`,
+      "error",
+      "the disk does not take the rows of a store; from now on this is only counted",
+      { store, error: messageOf(error) },
+    );
   }
 
   #tell(store: string, change: Change): void {

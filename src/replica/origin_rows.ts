@@ -6,7 +6,7 @@
  * the author broadcasts) or which are still there (what a peer answers from any version). A row
  * that is covered and not listed was removed: no tombstones.
  */
-import { equalBytes, utf8 } from "../base/bytes.ts";
+import { equalBytes, utf8Length } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Version } from "../crdt/version_vector.ts";
 import type { Head } from "./head.ts";
@@ -206,7 +206,7 @@ export class OriginRows {
 
 /** What a row counts for the limits; nothing when there is no value. */
 export function rowBytes(key: string, value: Uint8Array | undefined): number {
-  return value === undefined ? 0 : utf8(key).length + value.length + ROW_OVERHEAD_BYTES;
+  return value === undefined ? 0 : utf8Length(key) + value.length + ROW_OVERHEAD_BYTES;
 }
 
 /** What a delta holds in memory, about. */

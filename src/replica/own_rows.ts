@@ -3,7 +3,7 @@
  * signature is asked for at a time; what is written meanwhile waits for the next batch. Others
  * see the rows of the last signed head, we see the last write.
  */
-import { EMPTY, equalBytes, utf8 } from "../base/bytes.ts";
+import { EMPTY, equalBytes, utf8Length } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { BarrelError } from "../base/errors.ts";
 import type { HeadBody } from "./head.ts";
@@ -225,7 +225,7 @@ export class OwnRows {
 
 function checkKey(key: string): void {
   if (!key.isWellFormed()) throw limit("the key is not well-formed Unicode");
-  const bytes = utf8(key).length;
+  const bytes = utf8Length(key);
   if (bytes > MAX_KEY_BYTES) throw limit(`a key of ${bytes} bytes; the most is ${MAX_KEY_BYTES}`);
 }
 

@@ -8,7 +8,7 @@
  * compares digests with a neighbour (`anti_entropy.ts`), and pulls what it lacks.
  */
 import type { Bytes } from "../base/bytes.ts";
-import { utf8 } from "../base/bytes.ts";
+import { utf8Length } from "../base/bytes.ts";
 import { BarrelError, ConflictError, ProtocolError } from "../base/errors.ts";
 import type { Random } from "../base/random.ts";
 import { NO_VERSION } from "../crdt/version_vector.ts";
@@ -31,7 +31,7 @@ import type { Delta } from "./origin_rows.ts";
 import { PullServer } from "./pull_server.ts";
 import { Puller } from "./puller.ts";
 import type { Sha256 } from "./set_hash.ts";
-import { savedLife, savedMove } from "./saved_rows.ts";
+import { erased, savedLife, savedMove } from "./saved_rows.ts";
 import type { Saved } from "./saved_rows.ts";
 import { kindOf } from "./store_kind.ts";
 import { StoreState } from "./store_state.ts";
@@ -310,7 +310,7 @@ export class Replica {
     if (this.#stores.has(name) && !this.#relayed.has(name)) {
       throw new ConflictError(`a replica named ${name} is open already`);
     }
-    const bytes = name.isWellFormed() ? utf8(name).length : 0;
+    const bytes = name.isWellFormed() ? utf8Length(name) : 0;
     if (bytes < 1 || bytes > MAX_STORE_NAME_BYTES) {
       throw new BarrelError(
         "replica_limit",
@@ -326,11 +326,16 @@ export class Replica {
     const publicKey = this.#publicKey;
     const author = { publicKey, epoch: saved?.epoch ?? epoch };
     const state = this.#newStore(name, author, validate, admission);
+    const bad: Write[] = [];
     for (const delta of saved?.deltas ?? []) {
-      if (!state.load(delta)) this.#refuse("bad_saved_rows", name);
+      if (state.load(delta)) continue;
+      this.#refuse("bad_saved_rows", name);
+      bad.push(...erased(name, state.originOf(delta.head.author, delta.head.epoch), delta));
     }
     if (saved !== undefined) {
       this.#saving.set(name, { under: undefined, isLifeSaved: saved.epoch !== undefined });
+      // Else they would be among those that come in their place, for good.
+      if (bad.length > 0) this.#save(name, bad, undefined);
       // An own life without its rows would be written a second time.
       if (saved.epoch !== undefined && state.signedRows.head === undefined) this.#abandon(state);
     }
@@ -350,8 +355,11 @@ export class Replica {
     const sink: StoreSink = {
       changed: (change) => this.#effects.push({ type: "change", store: name, change }),
       invalidRow: (reason) => this.#refuse(`invalid_row:${reason}`, name),
-      moved: (origin, head, plan) =>
-        this.#save(name, savedMove(name, origin, head, plan), undefined),
+      moved: (origin, head, plan) => {
+        // Most stores are kept in memory only.
+        if (!this.#saving.has(name)) return;
+        this.#save(name, savedMove(name, origin, head, plan), undefined);
+      },
     };
     const { sha256 } = this.#options;
     const state = new StoreState(name, author, validate, sha256, sink, admission);

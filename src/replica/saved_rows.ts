@@ -28,13 +28,14 @@ export function savedMove(
 ): Write[] {
   const table = tableOf(store);
   const prefix = hex(originBytes(origin));
-  const key = (seq: number) => `${prefix}/${seq.toString(16).padStart(14, "0")}`;
-  const writes: Write[] = gone.map(({ seq }) => ({ table, key: key(seq), value: undefined }));
+  const writes: Write[] = gone.map(({ seq }) => (
+    { table, key: rowKey(prefix, seq), value: undefined }
+  ));
   for (const put of added) {
     const writer = new ByteWriter(put.value.length + 32);
     writer.block(utf8(put.key));
     writer.raw(put.value);
-    writes.push({ table, key: key(put.seq), value: writer.finish() });
+    writes.push({ table, key: rowKey(prefix, put.seq), value: writer.finish() });
   }
   const writer = new ByteWriter(192);
   writer.raw(head.author);
@@ -59,31 +60,49 @@ export interface Saved {
   readonly epoch: number | undefined;
   /** Each origin, from nothing to its head. */
   readonly deltas: readonly Delta[];
-  /** Origins whose entries cannot be read. */
-  readonly unreadable: number;
+  /** What takes away the entries that cannot be read, or belong to no head. */
+  readonly strays: readonly Write[];
 }
 
-/** Reads a table back. Whether rows add up to their head is for the store to check. */
-export function readSaved(entries: readonly (readonly [string, Bytes])[]): Saved {
+/** Reads the table of a store back. Whether rows add up to their head is for the store to check. */
+export function readSaved(
+  store: string,
+  entries: readonly (readonly [string, Bytes])[],
+): Saved {
+  const table = tableOf(store);
   let epoch: number | undefined;
-  let unreadable = 0;
   const deltas: Delta[] = [];
-  const rows = new Map<string, Put[] | undefined>();
-  for (const [name, value] of entries) {
-    const [origin = "", part = ""] = name.split("/");
+  const strays: Write[] = [];
+  const heads = new Map<string, Head>();
+  const rows = new Map<string, Put[]>();
+  for (const [key, value] of entries) {
+    const [origin = "", part = ""] = key.split("/");
     try {
-      if (name === OWN) epoch = new ByteReader(value).varint();
-      else if (part === "h") deltas.push(wholeDelta(readHead(value), rows.get(origin) ?? []));
+      if (key === OWN) epoch = new ByteReader(value).varint();
+      else if (part === "h") heads.set(origin, readHead(value));
       else {
         const puts = rows.get(origin) ?? [];
         rows.set(origin, puts);
         puts.push(readRow(Number.parseInt(part, 16), value));
       }
     } catch {
-      unreadable++;
+      strays.push({ table, key, value: undefined });
     }
   }
-  return { epoch, deltas, unreadable };
+  for (const [origin, head] of heads) deltas.push(wholeDelta(head, rows.get(origin) ?? []));
+  for (const [origin, puts] of rows) {
+    if (heads.has(origin)) continue;
+    for (const { seq } of puts) strays.push({ table, key: rowKey(origin, seq), value: undefined });
+  }
+  return { epoch, deltas, strays };
+}
+
+/** The writes that take away all that the disk has of an origin, as it was read. */
+export function erased(store: string, origin: OriginId, { puts }: Delta): Write[] {
+  const table = tableOf(store);
+  const prefix = hex(originBytes(origin));
+  const keys = [`${prefix}/h`, ...puts.map(({ seq }) => rowKey(prefix, seq))];
+  return keys.map((key) => ({ table, key, value: undefined }));
 }
 
 function wholeDelta(head: Head, puts: readonly Put[]): Delta {
@@ -105,6 +124,10 @@ function readRow(seq: number, value: Bytes): Put {
   const reader = new ByteReader(value);
   const key = fromUtf8(reader.block(MAX_KEY_BYTES));
   return { seq, key, value: reader.rest() };
+}
+
+function rowKey(prefix: string, seq: number): string {
+  return `${prefix}/${seq.toString(16).padStart(14, "0")}`;
 }
 
 function hex(bytes: Uint8Array): string {

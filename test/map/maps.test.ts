@@ -315,6 +315,34 @@ describe("a map", () => {
     }, (index) => index === 0 ? { store } : {});
   });
 
+  test("has all of others' entries on its disk, after the disk was full for a while", () => {
+    const disk = memoryStore();
+    let isFull = false;
+    const store = {
+      ...disk,
+      commit: (batch: Parameters<typeof disk.commit>[0]) =>
+        isFull ? Promise.reject(new StorageError("full", "no room")) : disk.commit(batch),
+    };
+    return simulated(3, async (sim) => {
+      const maps = await open(sim, { persist: true });
+      const [a, b] = maps as [typeof maps[0], typeof maps[0]];
+      await sim.run(b.set("one", 1));
+      await sim.until(() => a.get("one") === 1);
+      isFull = true;
+      await sim.run(b.set("two", 2));
+      await sim.run(b.delete("one"));
+      await sim.until(() => a.get("two") === 2 && !a.has("one"));
+      isFull = false;
+      await sim.run(b.set("three", 3));
+      await sim.until(() => a.get("three") === 3);
+      await sim.run({ forMs: 1_000 });
+      for (const node of sim.nodes) sim.crash(node);
+      const again = await sim.restart(sim.node(0));
+      const map = await sim.run(again.maps.open("config", { persist: true }));
+      assert.deepEqual(new Map(map.entries()), new Map([["two", 2], ["three", 3]]));
+    }, (index) => index === 0 ? { store } : {});
+  });
+
   test("declared with the node's options is open from the start", () =>
     simulated(2, async (sim) => {
       const [a, b] = await open(sim, undefined) as Awaited<ReturnType<typeof open>>;

@@ -158,7 +158,7 @@ export class MapWorld {
     );
     const create = { type: "createStore", name: STORE, validate: () => undefined } as const;
     const entries = [...node.disk].sort(([a], [b]) => a < b ? -1 : 1);
-    this.feed(node, node.isPersistent ? { ...create, saved: readSaved(entries) } : create);
+    this.feed(node, node.isPersistent ? { ...create, saved: readSaved(STORE, entries) } : create);
     this.#act(node, node.map.loaded());
     this.feed(node, { type: "turnEnded" });
   }

@@ -112,7 +112,7 @@ describe("shared stores", () => {
   test("publish nothing before the disk has it, and take it back when the disk refuses", () => {
     const replica = replicaOf();
     const store = "kept/map/x";
-    const saved = readSaved([]);
+    const saved = readSaved(store, []);
     replica.handle({ type: "createStore", name: store, validate, saved }, 0);
     replica.handle({ type: "neighbourUp", peer: "b@test" }, 0);
     const write = (text: string) => {
@@ -147,23 +147,37 @@ describe("shared stores", () => {
         type: "createStore",
         name: store,
         validate,
-        saved: readSaved(saved),
+        saved: readSaved(store, saved),
         // Nobody is known yet when a node starts; what it had it keeps.
         admission: { isMember: () => false, strangers: 0 },
       }, 0);
       return [types(effects), replica.store(store)?.rowsOf("k").length] as const;
     };
     assert.deepEqual(open(entries), [["change"], 1]);
-    assert.deepEqual(open(entries.slice(1)), [["refused"], 0], "a row is missing");
+    assert.deepEqual(open(entries.slice(1)), [["refused", "save"], 0], "a row is missing");
     const [[row, value], head] = entries as [readonly [string, Bytes], readonly [string, Bytes]];
     const changed = value.slice();
     changed[changed.length - 1] = 0;
-    assert.deepEqual(open([[row, changed], head]), [["refused"], 0], "a row is changed");
-    assert.equal(readSaved([[row, value], [head[0], utf8("short")]]).unreadable, 1);
+    assert.deepEqual(open([[row, changed], head]), [["refused", "save"], 0], "a row is changed");
+    const keysOf = (writes: readonly { readonly key: string; readonly value: unknown }[]) =>
+      writes.map(({ key, value }) => {
+        assert.equal(value, undefined);
+        return key;
+      }).sort();
+    const { strays } = readSaved(store, [[row, value], [head[0], utf8("short")]]);
+    assert.deepEqual(keysOf(strays), [row, head[0]], "a row without its head goes, too");
+    const damaged = replicaOf();
+    const [, save] = damaged.handle({
+      type: "createStore",
+      name: store,
+      validate,
+      saved: readSaved(store, [[row, changed], head]),
+    }, 0) as [ReplicaEffect, ReplicaEffect & { type: "save" }];
+    assert.deepEqual(keysOf(save.writes), [row, head[0]], "what is damaged does not stay");
     // A life of ours whose rows are gone must not be written a second time.
     const own = replicaOf("a", 7);
     const life = savedLife(store, 3);
-    const lost = readSaved([[life.key, life.value as Bytes]]);
+    const lost = readSaved(store, [[life.key, life.value as Bytes]]);
     own.handle({ type: "createStore", name: store, validate, saved: lost }, 0);
     assert.equal(own.store(store)?.self.epoch, 7);
   });
