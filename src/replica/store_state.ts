@@ -513,8 +513,10 @@ export class StoreState {
     const rows: Row[] = [];
     const own = this.own.values.get(key);
     if (own !== undefined) rows.push(this.#ownRow(key, own));
-    for (const origin of this.#origins.keys()) {
-      const row = origin === this.#origin ? undefined : this.#rowOf(origin, key);
+    for (const [origin, held] of this.#origins) {
+      // Few of many authors write one key.
+      if (held.get(key) === undefined || origin === this.#origin) continue;
+      const row = this.#rowOf(origin, key);
       if (row !== undefined) rows.push(row);
     }
     return rows;

@@ -56,6 +56,8 @@ export interface Network {
   duplication: number;
   minDelayMs: number;
   maxDelayMs: number;
+  /** Whether what one node sends another on one pipe arrives in order, as on a real link. */
+  inOrder?: boolean;
 }
 
 type Kind = "control" | "data" | "broadcast";
@@ -88,6 +90,8 @@ export class World {
   readonly #history = new Map<string, Map<number, string>>();
   readonly #cut = new Set<string>();
   readonly #links = new Set<string>();
+  /** When the last frame of a pipe arrives, where they arrive in order. */
+  readonly #lastArrival = new Map<string, number>();
   #order = 0;
 
   readonly #sha256: Sha256;
@@ -331,10 +335,19 @@ export class World {
       const event: ReplicaEvent = kind === "broadcast"
         ? { type: "broadcast", body: arrived }
         : { type: kind, from: from.name, body: arrived };
-      this.#later(this.#delay(), to, () => {
+      this.#later(this.#arrival(kind, from, to) - this.now, to, () => {
         if (!this.isCut(from, to)) this.feed(to, event);
       });
     }
+  }
+
+  #arrival(kind: Kind, from: Node, to: Node): number {
+    const at = this.now + this.#delay();
+    if (kind === "broadcast" || this.network.inOrder !== true) return at;
+    const pipe = `${kind} ${from.name} ${to.name}`;
+    const inOrder = Math.max(at, this.#lastArrival.get(pipe) ?? 0);
+    this.#lastArrival.set(pipe, inOrder);
+    return inOrder;
   }
 
   #wake(node: Node): void {
