@@ -61,6 +61,8 @@ export interface ProgramOptions {
   readonly namespace?: string;
   /** Whether it can have its garbage collected: `gc` of V8; Bun always can. */
   readonly exposesGc?: boolean;
+  /** A command that runs the program, with its arguments. */
+  readonly before?: readonly string[];
 }
 
 /** Starts a program of this repository on `runtime`. */
@@ -68,12 +70,12 @@ export function startProgram(
   runtime: RuntimeName,
   program: string,
   args: readonly string[] = [],
-  { namespace, exposesGc = false }: ProgramOptions = {},
+  { namespace, exposesGc = false, before: wrapper = [] }: ProgramOptions = {},
 ): Program {
   const [binary, prefix] = commandOf(runtime, program, exposesGc);
   const [command = "", ...before] = namespace === undefined
-    ? [binary]
-    : ["ip", "netns", "exec", namespace, binary];
+    ? [...wrapper, binary]
+    : ["ip", "netns", "exec", namespace, ...wrapper, binary];
   const child = spawn(command, [...before, ...prefix, ...args], {
     stdio: ["pipe", "pipe", "pipe"],
     cwd: root,
