@@ -64,6 +64,27 @@ describe("registry", () => {
     cluster.close();
   });
 
+  test("a service of another node is watched by its name", async () => {
+    const { cluster, nodes } = await clusterOf("a", "b");
+    const [a, b] = nodes as Two;
+    const pid = a.system.spawn(idle);
+    await cluster.run(1_000, a.registry.register("worker_pool", pid));
+    await cluster.run(50);
+    const got: unknown[] = [];
+    b.system.spawn(async (self) => {
+      const ref = self.monitor("worker_pool");
+      const message = await self.receive();
+      assert.ok(message instanceof Down && message.ref.equals(ref));
+      got.push([message.target, message.reason]);
+    });
+    await cluster.run(50);
+    assert.deepEqual(got, []);
+    a.system.exit(pid, "kill");
+    await cluster.run(50);
+    assert.deepEqual(got, [["worker_pool", "killed"]]);
+    cluster.close();
+  });
+
   test("registering again replaces the metadata and tells nothing twice", async () => {
     const { cluster, nodes } = await clusterOf("a", "b");
     const [a, b] = nodes as Two;
