@@ -26,6 +26,8 @@ interface State {
   readonly hash: string;
   readonly names: number;
   readonly entries: number;
+  /** Live nodes that it knows. */
+  readonly members: number;
 }
 
 class Member {
@@ -100,15 +102,16 @@ class Member {
 
 async function agreed(
   members: readonly Member[],
-  expected: Omit<State, "hash">,
+  expected: Pick<State, "names" | "entries"> & Partial<State>,
   withinMs: number,
 ): Promise<number> {
   const start = performance.now();
   for (;;) {
     const states = await Promise.all(members.map((member) => member.state()));
     const hashes = new Set(states.map(({ hash }) => hash));
-    const isWhole = states.every(({ names, entries }) =>
-      names === expected.names && entries === expected.entries
+    const isWhole = states.every(({ names, entries, members }) =>
+      names === expected.names && entries === expected.entries &&
+      members >= (expected.members ?? 0)
     );
     if (hashes.size === 1 && isWhole) return (performance.now() - start) / 1000;
     if (performance.now() - start > withinMs) {
@@ -149,7 +152,7 @@ async function main(): Promise<void> {
       const some = members.slice(at, at + 4);
       await Promise.all(some.map((member) => member.start([seed.address])));
     }
-    await agreed(members, whole(0), 60_000);
+    await agreed(members, { ...whole(0), members: count }, 60_000);
     await Promise.all(members.map((member, i) => member.command(`write w${i}. ${each}`)));
     note(
       `all agree on ${each * count} names and as many entries`,

@@ -35,14 +35,15 @@ async function remove(prefix: string, count: number): Promise<void> {
   await Promise.all(writes);
 }
 
-function hash(): { hash: string; names: number; entries: number } {
+function hash(): { hash: string; names: number; entries: number; members: number } {
   const names = node.registry.names().flatMap((name) =>
     node.registry.lookup(name).map((one) => `${name} ${one.pid} ${one.pid.epoch}`)
   ).sort();
   const entries = [...map.entries()].map(([key, value]) => `${key}=${value}`).sort();
   const digest = createHash("sha256").update(names.join("\n")).update("\0")
     .update(entries.join("\n")).digest("hex");
-  return { hash: digest, names: names.length, entries: entries.length };
+  const members = node.membership.members().length;
+  return { hash: digest, names: names.length, entries: entries.length, members };
 }
 
 const lines = createInterface({ input: process.stdin });
