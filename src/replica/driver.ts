@@ -132,7 +132,6 @@ export interface Replication {
 }
 
 interface Flush {
-  readonly store: StoreState;
   readonly writes: number;
   resolve(): void;
   reject(error: Error): void;
@@ -164,7 +163,8 @@ class Driver implements Replication {
   /** Stores whose batch is with the keys or the disk. */
   readonly #underWay = new Set<string>();
   readonly #failed: (error: unknown) => void;
-  #flushes: Flush[] = [];
+  /** Those of each store, in the order of their writes. */
+  readonly #flushes = new Map<StoreState, Flush[]>();
   #isDraining = false;
   #isPaused = false;
   #hasTurn = false;
@@ -287,8 +287,8 @@ class Driver implements Replication {
     this.pause();
     for (const { others } of this.#disks.values()) others.close();
     const error = new ClosedError("the node was closed before its writes were published");
-    for (const flush of this.#flushes) flush.reject(error);
-    this.#flushes = [];
+    for (const flushes of this.#flushes.values()) for (const flush of flushes) flush.reject(error);
+    this.#flushes.clear();
   }
 
   // Listeners may write: what follows from that waits until the effects before it are done.
@@ -407,9 +407,7 @@ class Driver implements Replication {
     this.#unsaved(store, error);
     const state = this.#machine.store(store) as StoreState;
     const covers = state.own.batch?.covers ?? 0;
-    const isLost = (flush: Flush) => flush.store === state && flush.writes <= covers;
-    const lost = this.#flushes.filter(isLost);
-    this.#flushes = this.#flushes.filter((flush) => !isLost(flush));
+    const lost = this.#takeFlushes(state, covers);
     this.#answered({ type: "saved", store, id, isSaved: false });
     for (const flush of lost) flush.reject(error);
   }
@@ -459,17 +457,27 @@ class Driver implements Replication {
     if (this.#isClosed) return Promise.reject(new ClosedError("the node is closed"));
     const { writes } = store.own;
     if (isFlushed(store, writes)) return Promise.resolve();
-    return new Promise((resolve, reject) => this.#flushes.push({ store, writes, resolve, reject }));
+    return new Promise((resolve, reject) => {
+      const flushes = this.#flushes.get(store) ?? [];
+      this.#flushes.set(store, flushes);
+      flushes.push({ writes, resolve, reject });
+    });
   }
 
+  // Takes out those that wait for no later write than `writes`.
+  #takeFlushes(store: StoreState, writes: number): Flush[] {
+    const flushes = this.#flushes.get(store) ?? [];
+    const after = flushes.findIndex((flush) => flush.writes > writes);
+    if (after === -1) this.#flushes.delete(store);
+    return after === -1 ? flushes : flushes.splice(0, after);
+  }
+
+  // After every event: whoever writes thousands of rows has as many waiting.
   #settleFlushes(): void {
-    if (this.#flushes.length === 0) return;
-    const waiting: Flush[] = [];
-    for (const flush of this.#flushes) {
-      if (isFlushed(flush.store, flush.writes)) flush.resolve();
-      else waiting.push(flush);
+    for (const [store, [first]] of this.#flushes) {
+      if (first === undefined || !isFlushed(store, first.writes)) continue;
+      for (const flush of this.#takeFlushes(store, store.own.signedWrites)) flush.resolve();
     }
-    this.#flushes = waiting;
   }
 }
 
