@@ -9,6 +9,7 @@ import { Collected, keeps } from "../bench/experiments/experiment.ts";
 import type { Result } from "../bench/experiments/experiment.ts";
 import { experiments } from "../bench/experiments/list.ts";
 import { overlayHeals } from "../bench/experiments/overlay_heals.ts";
+import { lateJoiner, splitAndRestart } from "../bench/experiments/state_rows.ts";
 import { svgOf } from "../bench/experiments/svg.ts";
 import { describe, runtime, test } from "./harness.ts";
 
@@ -58,6 +59,20 @@ describe("the experiments", () => {
       keeps(metric, metric.good) === false || keeps(metric, metric.goal) === false
     );
     assert.deepEqual(missed, []);
+  });
+
+  test("state is cheap at rest, whole soon for a late joiner, and one after splits and restarts", {
+    timeoutMs: 60_000,
+    skip: runtime === "node" ? false : "heavy: on Node only",
+  }, () => {
+    const collected = new Collected();
+    lateJoiner(20, 400, 1, collected);
+    splitAndRestart(20, 1, collected);
+    const { metrics } = collected;
+    const missed = metrics.filter((metric) => keeps(metric, metric.goal) === false);
+    assert.deepEqual(missed, []);
+    assert.ok(metrics.filter(({ goal }) => goal !== undefined).length >= 5);
+    assert.deepEqual(short(run("E13", 30, false)), []);
   });
 
   test("one seed gives one trace", { timeoutMs: 60_000 }, () => {

@@ -114,7 +114,8 @@ function settle(world: World, nodes: readonly Node[]): void {
   if (ms === Infinity) throw new Error("the nodes did not come to one state");
 }
 
-function lateJoiner(count: number, names: number, seed: number, figures: Collected): number {
+/** E14 with a number of names of its own; returns the trace. */
+export function lateJoiner(count: number, names: number, seed: number, figures: Collected): number {
   const world = new World(
     seed,
     { loss: 0, duplication: 0, minDelayMs: 10, maxDelayMs: 10 },
@@ -188,7 +189,8 @@ function bytesOf(world: World, nodes: readonly Node[]): number {
   return bytes;
 }
 
-function splitAndRestart(count: number, seed: number, figures: Collected): number {
+/** E12, of state; returns the trace. */
+export function splitAndRestart(count: number, seed: number, figures: Collected): number {
   const world = new World(
     seed,
     { loss: 0.01, duplication: 0, minDelayMs: 10, maxDelayMs: 50, inOrder: true },
