@@ -12,6 +12,7 @@ import type { Replication, Store } from "../replica/driver.ts";
 import { sharedName } from "../replica/store_kind.ts";
 import type { Change } from "../replica/store_state.ts";
 import type { DurableStore } from "../storage/contract.ts";
+import { PatientWriter } from "../storage/patient_writer.ts";
 import type { DecodeContext } from "../wire/decoder.ts";
 import { MAX_MAP_VALUE_BYTES } from "./entry.ts";
 import { watchOtherKind } from "./other_kind.ts";
@@ -95,7 +96,8 @@ export function openMap<V>(
 class MapDriver<V> implements SharedMap<V> {
   readonly name: string;
   readonly #context: MapContext;
-  readonly #disk: DurableStore | undefined;
+  /** Keeps what is known to be replaced, of a persistent map. */
+  readonly #memory: PatientWriter | undefined;
   readonly #table: string;
   readonly #values: Values<V>;
   readonly #store: Store;
@@ -114,7 +116,9 @@ class MapDriver<V> implements SharedMap<V> {
   ) {
     this.name = name;
     this.#context = context;
-    this.#disk = disk;
+    // A disk that refuses it refuses the rows, too, and those are counted.
+    this.#memory = disk &&
+      new PatientWriter({ disk, clock: context.clock, refused: () => {} });
     this.#values = valuesOf(name, options, MAX_MAP_VALUE_BYTES, context.decode);
     this.#logOnce = logOnce(context.logger, 64);
     this.#emitter = new Emitter((error) => {
@@ -284,9 +288,8 @@ class MapDriver<V> implements SharedMap<V> {
     });
   }
 
-  // Only to spare readers an entry that comes back for a moment after a restart; not worth a failure.
   #remember(replaced: Replaced): void {
-    this.#disk?.commit([{ table: this.#table, ...saveReplaced(replaced) }]).catch(() => {});
+    this.#memory?.write([{ table: this.#table, ...saveReplaced(replaced) }]);
   }
 
   #hidden(key: string, reason: string): void {
@@ -318,6 +321,7 @@ class MapDriver<V> implements SharedMap<V> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#alarm.cancel();
+    this.#memory?.close();
     this.#emitter.close();
   }
 }
