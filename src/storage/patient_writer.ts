@@ -1,12 +1,13 @@
 /**
- * Writes that nobody waits for. What the disk refuses is kept and goes with what comes next, whole, so
- * that the file never holds half of what belongs together: a disk may be full or read-only for a while.
+ * Writes that nobody waits for. What the disk refuses is kept and tried again, whole and with what came
+ * meanwhile, so that the file never holds half of what belongs together: a disk may be full or read-only
+ * for a while.
  */
 import type { Clock, Timer } from "../base/clock.ts";
 import type { DurableStore, Write } from "./contract.ts";
 
-/** Between two attempts when nothing else is written, milliseconds. */
-const AGAIN_MS = 10_000;
+/** From a refusal to the next attempt, milliseconds: each takes all that waits. */
+const AGAIN_MS = 5_000;
 /** Entries that wait for the disk at most: as many as one origin may have rows. */
 const MAX_WAITING = 65_536;
 
@@ -33,7 +34,7 @@ export class PatientWriter {
   /** Writes a batch, with what waits. */
   write(batch: readonly Write[]): void {
     for (const write of batch) this.#waiting.set(`${write.table}\n${write.key}`, write);
-    if (!this.#isUnderWay) this.#attempt();
+    if (!this.#isUnderWay && this.#timer === undefined) this.#attempt();
   }
 
   /** A last attempt; call it before the store is closed. */
@@ -44,6 +45,7 @@ export class PatientWriter {
 
   #attempt(): void {
     this.#timer?.cancel();
+    this.#timer = undefined;
     if (this.#isClosed || this.#waiting.size === 0) return;
     const batch = this.#waiting;
     this.#waiting = new Map();

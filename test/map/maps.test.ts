@@ -335,7 +335,7 @@ describe("a map", () => {
       isFull = false;
       await sim.run(b.set("three", 3));
       await sim.until(() => a.get("three") === 3);
-      await sim.run({ forMs: 1_000 });
+      await sim.run({ forMs: 10_000 });
       for (const node of sim.nodes) sim.crash(node);
       const again = await sim.restart(sim.node(0));
       const map = await sim.run(again.maps.open("config", { persist: true }));
