@@ -73,7 +73,7 @@ export function startProgram(
   { namespace, exposesGc = false, before: wrapper = [] }: ProgramOptions = {},
 ): Program {
   const [binary, prefix] = commandOf(runtime, program, exposesGc);
-  const [command = "", ...before] = namespace === undefined
+  const [command, ...before] = namespace === undefined
     ? [...wrapper, binary]
     : ["ip", "netns", "exec", namespace, ...wrapper, binary];
   const child = spawn(command, [...before, ...prefix, ...args], {

@@ -12,7 +12,7 @@ const inside = (folder: string) => ["unshare", "-Urm", "sh", "-c", MOUNT, folder
 
 function mayMount(): boolean {
   try {
-    const [command = "", ...args] = [...inside(tmpdir()), "true"];
+    const [command, ...args] = [...inside(tmpdir()), "true"];
     execFileSync(command, args, { stdio: "ignore" });
     return true;
   } catch {

@@ -56,7 +56,7 @@ const commands: Record<string, (key: string, value: string) => unknown> = {
     await copy.set(key, value);
     while (map.get(key) !== value) await new Promise((resolve) => setTimeout(resolve, 10));
   },
-  entries: () => JSON.stringify(Object.fromEntries([...map.entries()].sort())),
+  entries: () => JSON.stringify(Object.fromEntries(map.entries())),
   async names() {
     const pid = node.spawn(async (self) => void await self.receive());
     await node.registry.register("service", pid);
