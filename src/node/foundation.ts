@@ -104,7 +104,13 @@ function diskOf({ store, dataDir, clock = realClock }: NodeOptions, logger: Logg
     return await sqliteStore({ path: `${dataDir}/store.sqlite`, logger, now: clock.wall() });
   };
   return {
-    open: () => opening ??= open(),
+    open() {
+      if (opening !== undefined) return opening;
+      const attempt = opening = open();
+      // A disk that was full may have room the next time.
+      attempt.catch(() => void (opening = undefined));
+      return attempt;
+    },
     async close() {
       if (store === undefined) await opening?.then((opened) => opened.close(), () => {});
     },

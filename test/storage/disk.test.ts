@@ -68,3 +68,27 @@ test("a disk that fills up costs the writes that it refuses, and nothing else", 
     await rm(folder, { recursive: true, force: true });
   }
 });
+
+test("a disk that is full when a map is first kept there is asked again by the next attempt", {
+  skip,
+  timeoutMs: 60_000,
+}, async () => {
+  const folder = await mkdtemp(join(tmpdir(), "barrel-disk-"));
+  const before = inside(folder);
+  const program = startProgram(runtime, "test/storage/disk_program.ts", [folder, "full"], {
+    before,
+  });
+  try {
+    await program.line(/^filled$/);
+    await program.line(/^ConfigError: dataDir: cannot open .* full/);
+    await program.line(/^freed$/);
+    await program.line(/^ready$/);
+    program.say("set one 1");
+    await program.line(/^set one 1 done/);
+    program.say("end");
+    assert.equal(await program.exited, 0, program.output.join("\n"));
+  } finally {
+    await program.kill("SIGKILL");
+    await rm(folder, { recursive: true, force: true });
+  }
+});

@@ -1,6 +1,7 @@
 /**
  * A node whose persistent map lies in a small file system, and one without a disk beside it, for
- * `disk.test.ts`. Commands: `fill` and `free` the file system, `set <key> <value>` here,
+ * `disk.test.ts`: `disk_program.ts FOLDER`, and `full` where the map is to find no room at first.
+ * Commands: `fill` and `free` the file system, `set <key> <value>` here,
  * `other <key> <value>` on the second node, `entries`, `names`, `restart`, `end`.
  */
 import { closeSync, openSync, rmSync, writeSync } from "node:fs";
@@ -11,24 +12,45 @@ import { createNode } from "../../mod.ts";
 import { StorageError } from "../../src/base/errors.ts";
 import type { Logger } from "../../src/base/logger.ts";
 
-const [folder = ""] = process.argv.slice(2);
+const [folder = "", how = ""] = process.argv.slice(2);
 const filler = join(folder, "filler");
 const say = (...words: unknown[]) => void process.stdout.write(`${words.join(" ")}\n`);
 const logger: Logger = {
   log: (level, text) => level === "error" ? say("error", text) : undefined,
 };
 
-async function start() {
+function fill(): void {
+  const file = openSync(filler, "w");
+  const page = new Uint8Array(4096);
+  try {
+    for (;;) writeSync(file, page);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ENOSPC") throw error;
+  } finally {
+    closeSync(file);
+  }
+}
+
+const free = () => rmSync(filler);
+
+async function start(isFull = false) {
   const node = await createNode({
     name: "a@127.0.0.1",
     listen: ["quic://127.0.0.1:0"],
     dataDir: join(folder, "data"),
     logger,
   });
+  if (isFull) {
+    fill();
+    say("filled");
+    await node.maps.open("config", { persist: true }).catch((error) => say(String(error)));
+    free();
+    say("freed");
+  }
   return { node, map: await node.maps.open<string>("config", { persist: true }) };
 }
 
-let { node, map } = await start();
+let { node, map } = await start(how === "full");
 const other = await createNode({
   name: "b@127.0.0.1",
   listen: ["quic://127.0.0.1:0"],
@@ -39,18 +61,8 @@ await other.joined();
 const copy = await other.maps.open<string>("config");
 
 const commands: Record<string, (key: string, value: string) => unknown> = {
-  fill() {
-    const file = openSync(filler, "w");
-    const page = new Uint8Array(4096);
-    try {
-      for (;;) writeSync(file, page);
-    } catch (error) {
-      if ((error as { code?: string }).code !== "ENOSPC") throw error;
-    } finally {
-      closeSync(file);
-    }
-  },
-  free: () => rmSync(filler),
+  fill,
+  free,
   set: (key, value) => map.set(key, value),
   async other(key, value) {
     await copy.set(key, value);
