@@ -199,7 +199,7 @@ class Driver implements Replication {
   createStore(options: StoreOptions): Store {
     const { name, validate = () => undefined, onChange, disk, admission } = options;
     const saved = disk && readSaved(name, disk.entries(tableOf(name)));
-    if ((saved?.strays.length ?? 0) > 0) this.#refused("bad_saved_rows", name);
+    if (saved?.isDamaged === true) this.#refused("bad_saved_rows", name);
     const before = this.#listeners.get(name);
     if (disk !== undefined) this.#disks.set(name, this.#diskOf(name, disk));
     // What is on the disk is told as it is read.

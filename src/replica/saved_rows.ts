@@ -60,7 +60,9 @@ export interface Saved {
   readonly epoch: number | undefined;
   /** Each origin, from nothing to its head. */
   readonly deltas: readonly Delta[];
-  /** What takes away the entries that cannot be read, or belong to no head. */
+  /** Whether there are entries that cannot be read, or belong to no head. */
+  readonly isDamaged: boolean;
+  /** The writes that take those away. */
   readonly strays: readonly Write[];
 }
 
@@ -73,6 +75,7 @@ export function readSaved(
   let epoch: number | undefined;
   const deltas: Delta[] = [];
   const strays: Write[] = [];
+  let isDamaged = false;
   const heads = new Map<string, Head>();
   const rows = new Map<string, Put[]>();
   for (const [key, value] of entries) {
@@ -86,7 +89,9 @@ export function readSaved(
         puts.push(readRow(Number.parseInt(part, 16), value));
       }
     } catch {
-      strays.push({ table, key, value: undefined });
+      isDamaged = true;
+      // Our life is written anew by itself.
+      if (key !== OWN) strays.push({ table, key, value: undefined });
     }
   }
   for (const [origin, head] of heads) deltas.push(wholeDelta(head, rows.get(origin) ?? []));
@@ -94,7 +99,7 @@ export function readSaved(
     if (heads.has(origin)) continue;
     for (const { seq } of puts) strays.push({ table, key: rowKey(origin, seq), value: undefined });
   }
-  return { epoch, deltas, strays };
+  return { epoch, deltas, isDamaged: isDamaged || strays.length > 0, strays };
 }
 
 /** The writes that take away all that the disk has of an origin, as it was read. */
@@ -121,6 +126,7 @@ function readHead(value: Bytes): Head {
 }
 
 function readRow(seq: number, value: Bytes): Put {
+  if (!Number.isSafeInteger(seq)) throw new RangeError("a row without a number");
   const reader = new ByteReader(value);
   const key = fromUtf8(reader.block(MAX_KEY_BYTES));
   return { seq, key, value: reader.rest() };

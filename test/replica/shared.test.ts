@@ -166,6 +166,9 @@ describe("shared stores", () => {
       }).sort();
     const { strays } = readSaved(store, [[row, value], [head[0], utf8("short")]]);
     assert.deepEqual(keysOf(strays), [row, head[0]], "a row without its head goes, too");
+    const unnamed = readSaved(store, [["own", utf8("")], ["aa/x", value], [row, value], head]);
+    assert.ok(unnamed.isDamaged && !readSaved(store, entries).isDamaged);
+    assert.deepEqual([keysOf(unnamed.strays), unnamed.deltas.length], [["aa/x"], 1]);
     const damaged = replicaOf();
     const [, save] = damaged.handle({
       type: "createStore",
