@@ -306,9 +306,10 @@ export const stateHeals: Experiment = {
   title: "A split of 10 minutes, and a full restart",
   about:
     "State: both sides of a 50/50 split write every minute; then it heals. Then all nodes restart " +
-    "with empty memories at once. Links lose 1 % of their frames. Overlay, in a simulation of its " +
-    "own: the same split; then all nodes crash and restart within a second, with nothing but the " +
-    "contact's address. Cycles are of 10 s, looked at every second.",
+    "with empty memories at once. Links lose 1 % of their frames and keep the others of a pipe in " +
+    "order. Overlay, in a simulation of its own: the same split; then all nodes crash and restart " +
+    "within a second, with nothing but the contact's address. Cycles are of 10 s, looked at every " +
+    "second.",
   run: (settings) =>
     each(
       settings,
@@ -327,7 +328,7 @@ export const lookUps: Experiment = {
   title: "Look-ups while views churn and nobody dies",
   about:
     "A tenth of the edges of the overlay are torn and made anew every second for 100 seconds, " +
-    "and random nodes look random names up.",
+    "links lose 1 % of their frames, and random nodes look random names up.",
   run: (settings) =>
     each(
       settings,
