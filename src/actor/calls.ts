@@ -1,7 +1,6 @@
 /** Calls and casts of GenServers, local and remote: requests, replies, deadlines. */
 import type { Timer } from "../base/clock.ts";
-import type { EncodeError } from "../base/errors.ts";
-import { ClosedError, ProtocolError } from "../base/errors.ts";
+import { ClosedError, messageOf, ProtocolError } from "../base/errors.ts";
 import { knownOptions } from "../base/known_options.ts";
 import type { PeerIdentity } from "../link/ports.ts";
 import { decodeMessage } from "../wire/decoder.ts";
@@ -139,8 +138,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     } catch (error) {
       // The caller learns why it gets no result.
       status = ReplyStatus.THREW;
-      const { message } = error as EncodeError;
-      payload = system.encode(new TypeError(`the result cannot be sent: ${message}`), name, epoch);
+      payload = system.encode(unsendable(value, error), name, epoch);
     }
     if (!port.connected(name)) return;
     try {
@@ -200,7 +198,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     { signal, timeoutMs = DEFAULT_TIMEOUT_MS, from = nobody }: CallOptions,
   ): Promise<unknown> =>
     new Promise((resolve, reject) => {
-      const own = new OwnCall(target, method, args, from, resolve, reject);
+      const own = new OwnCall(system, target, method, args, from, resolve, reject);
       own.timer = deadlines.after(timeoutMs, () => {
         own.giveUp(new CallTimeoutError(String(target), method, timeoutMs));
       });
@@ -211,8 +209,11 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
       }
       try {
         if (pid.node !== node) own.onCancel = callThere(pid, method, args, from, own);
-        else if (system.isLocal(pid)) deliver(pid, own);
-        else own.refuse("noproc");
+        else {
+          system.encoder.check(args);
+          if (system.isLocal(pid)) deliver(pid, own);
+          else own.refuse("noproc");
+        }
       } catch (error) {
         own.reject(error);
       }
@@ -287,9 +288,11 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
           return cast(pid, method, args, from);
         });
       }
+      system.encoder.check(args);
       return deliver(local.pid, new CastRequest(method, args, from));
     }
     if (target.node === node) {
+      system.encoder.check(args);
       if (system.isLocal(target)) deliver(target, new CastRequest(method, args, from));
       return;
     }
@@ -452,6 +455,7 @@ class ServedCall extends Call {
 
 /** A call of a process of this node, to whichever node: its answer settles a promise. */
 class OwnCall extends Call implements Pending {
+  readonly #system: ActorSystem;
   readonly #resolve: (value: unknown) => void;
   readonly #reject: (error: unknown) => void;
   readonly target: Pid | string;
@@ -463,6 +467,7 @@ class OwnCall extends Call implements Pending {
   onAbort: (() => void) | undefined;
 
   constructor(
+    system: ActorSystem,
     target: Pid | string,
     method: string,
     args: unknown[],
@@ -471,6 +476,7 @@ class OwnCall extends Call implements Pending {
     reject: (error: unknown) => void,
   ) {
     super(method, args, from);
+    this.#system = system;
     this.target = target;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -493,11 +499,22 @@ class OwnCall extends Call implements Pending {
   }
 
   protected answered(value: unknown): void {
+    try {
+      this.#system.encoder.check(value);
+    } catch (error) {
+      return this.reject(new RemoteError(unsendable(value, error)));
+    }
     this.resolve(value);
   }
 
-  protected failed(error: unknown): void {
-    this.reject(new RemoteError(error));
+  protected failed(thrown: unknown): void {
+    let told = thrown;
+    try {
+      this.#system.encoder.check(thrown);
+    } catch (error) {
+      told = unsendable(thrown, error);
+    }
+    this.reject(new RemoteError(told));
   }
 
   protected refused(reason: ExitReason): void {
@@ -510,6 +527,15 @@ class OwnCall extends Call implements Pending {
     this.timer?.cancel();
     if (this.onAbort !== undefined) this.signal?.removeEventListener("abort", this.onAbort);
   }
+}
+
+/** What a caller is told in place of a result or a thrown value that cannot travel. */
+export function unsendable(value: unknown, problem: unknown): Error {
+  const why = messageOf(problem);
+  if (!(value instanceof Error)) return new TypeError(`the result cannot be sent: ${why}`);
+  const told = new Error(`${value.message} (the rest of it cannot be sent: ${why})`);
+  told.name = value.name;
+  return told;
 }
 
 /** A message for people: calls and casts without what is inside them. */

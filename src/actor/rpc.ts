@@ -3,18 +3,13 @@
  * not name a process: they reach whichever life of the node is there.
  */
 import { knownOptions } from "../base/known_options.ts";
-import {
-  ConfigError,
-  EncodeError,
-  messageOf,
-  OverloadedError,
-  ProtocolError,
-} from "../base/errors.ts";
+import { ConfigError, EncodeError, OverloadedError, ProtocolError } from "../base/errors.ts";
 import { decodeMessage } from "../wire/decoder.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import { isNodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { ByteReader } from "../wire/varint.ts";
+import { unsendable } from "./calls.ts";
 import { createDeadlines } from "./deadlines.ts";
 import {
   CallTimeoutError,
@@ -186,7 +181,7 @@ export function createRpc(system: ActorSystem): Rpc {
     try {
       payload = system.encode(value, node, epoch);
     } catch (error) {
-      const problem = new TypeError(`the result cannot be sent: ${messageOf(error)}`);
+      const problem = unsendable(value, error);
       // Thrown into the producer: it ends, and says why.
       if (isItem) throw problem;
       status = Answer.THREW;
@@ -204,12 +199,24 @@ export function createRpc(system: ActorSystem): Rpc {
     }
   };
 
+  const replyHere = (reply: Reply): void => {
+    try {
+      system.encoder.check(reply.value);
+    } catch (error) {
+      const problem = unsendable(reply.value, error);
+      if (reply.type === "item") throw problem;
+      return onReply({ ...reply, status: Answer.THREW, value: problem });
+    }
+    onReply(reply);
+  };
+
   // ---- to others
 
   const sendRequest = (node: NodeName, request: Request): void => {
     if (node === own) {
       // By reference, in a later microtask, as between processes.
-      queueMicrotask(() => server.handle(request, own, (reply) => onReply(reply)));
+      if (request.type === "call") system.encoder.check(request.args);
+      queueMicrotask(() => server.handle(request, own, replyHere));
       return;
     }
     const { id } = request;

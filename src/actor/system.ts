@@ -250,6 +250,7 @@ export class ActorSystem implements PidSender {
     const { node, epoch, port } = this.options;
     // `undefined`, too, is refused in words below.
     if (pid?.node === node) {
+      this.encoder.check(message);
       if (pid.epoch === epoch) this.#processes.get(pid.id)?.mailbox.push(message);
       return;
     }
@@ -262,7 +263,10 @@ export class ActorSystem implements PidSender {
   async sendTo(target: Pid | string, message: unknown): Promise<void> {
     if (target instanceof Pid) return await this.send(target, message);
     const local = this.#names.get(target);
-    if (local !== undefined) return local.mailbox.push(message);
+    if (local !== undefined) {
+      this.encoder.check(message);
+      return local.mailbox.push(message);
+    }
     const pid = await this.options.resolveName(target);
     if (pid !== undefined) await this.send(pid, message);
     else this.options.meter.count("barrel_messages_dropped_total", { reason: "no_name" });
@@ -282,13 +286,15 @@ export class ActorSystem implements PidSender {
 
   /** Sends later, on behalf of a process, unless that has ended by then. */
   sendAfter(process: Process, ms: number, target: Pid, message: unknown): Timer {
+    // Now, while somebody is there to be told.
+    this.encoder.check(message);
     const timers = process.timers ??= new Set();
     const timer = this.options.clock.after(ms, () => {
       timers.delete(timer);
       try {
         void this.send(target, message);
       } catch (error) {
-        // Nobody is there to be told: the process may be anywhere by now.
+        // Full, or changed since: nobody is there to be told, the process may be anywhere by now.
         this.options.meter.count("barrel_messages_dropped_total", { reason: "not_sent" });
         this.warnOnce(`sendAfter ${target}`, error);
       }

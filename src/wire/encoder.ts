@@ -7,7 +7,8 @@ import { EncodeError } from "../base/errors.ts";
 import type { NodeName } from "./node_name.ts";
 import { Pid } from "./pid.ts";
 import { Ref } from "./ref.ts";
-import { MAX_BIGINT_BYTES, MAX_DEPTH, Tag, TYPED_ARRAYS } from "./tags.ts";
+import { roomBehind } from "./sendable.ts";
+import { MAX_BIGINT_BYTES, MAX_DEPTH, Tag, tagOf } from "./tags.ts";
 
 /** Whose pids are written short: those of the two nodes of a link. */
 export interface Ends {
@@ -31,7 +32,6 @@ const TAG = 0xc0;
 const LONGEST_KEPT = 255;
 
 const utf8 = new TextEncoder();
-const TAG_OF_TYPED_ARRAY = new Map([...TYPED_ARRAYS].map(([tag, type]) => [type as unknown, tag]));
 
 /** Writes messages, one after the other, into one buffer that grows to the largest. */
 export class MessageEncoder {
@@ -66,6 +66,16 @@ export class MessageEncoder {
     this.#write(value, 0);
     if (this.#length > this.#maxBytes) throw this.#tooLarge();
     return this.#written(this.#length);
+  }
+
+  /**
+   * Refuses what `encode` would, without writing it: for messages that stay here. Costs a look at
+   * each value in it, and a copy of those that come near the largest size.
+   *
+   * @throws EncodeError with the path of what could not travel
+   */
+  check(value: unknown): void {
+    if (roomBehind(value, this.#maxBytes) < 0) this.encode(value);
   }
 
   #written(length: number): Uint8Array {
@@ -116,7 +126,7 @@ export class MessageEncoder {
     }
     if (value instanceof Error) return this.#problem(value, depth);
     if (ArrayBuffer.isView(value)) {
-      const tag = TAG_OF_TYPED_ARRAY.get(value.constructor);
+      const tag = tagOf(value);
       if (tag !== undefined) {
         this.#head(TAG, tag);
         return this.#bytes(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));

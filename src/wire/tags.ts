@@ -43,6 +43,13 @@ export const TYPED_ARRAYS: ReadonlyMap<
   [86, Float64Array],
 ]);
 
+const TAG_OF_TYPED_ARRAY = new Map([...TYPED_ARRAYS].map(([tag, type]) => [type as unknown, tag]));
+
+/** The tag under which a view of numbers travels; nothing for other views and subclasses. */
+export function tagOf(view: ArrayBufferView): number | undefined {
+  return TAG_OF_TYPED_ARRAY.get(view.constructor);
+}
+
 /** Containers within containers. */
 export const MAX_DEPTH = 64;
 /** Bytes of one bignum. */

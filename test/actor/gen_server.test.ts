@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConfigError } from "../../src/base/errors.ts";
+import { ConfigError, EncodeError } from "../../src/base/errors.ts";
 import { packNamed } from "../../src/actor/signals.ts";
 import {
   CallTimeoutError,
@@ -35,6 +35,9 @@ const Counter = defineServer({
       throw Object.assign(new RangeError("no such thing"), { data: { code: 7 } });
     },
     unsendable: () => () => {},
+    failBadly: () => {
+      throw Object.assign(new RangeError("no such thing"), { data: () => {} });
+    },
     stop: (ctx) => {
       ctx.stop("enough");
       return "stopping";
@@ -81,8 +84,27 @@ test("what the server throws reaches the caller with name, message and data", as
     "no such thing",
     { code: 7 },
   ]);
-  await assert.rejects(counter.unsendable(), /the result cannot be sent/);
-  assert.equal(await counter.get(), 0, "the server lives on");
+});
+
+test("what cannot travel fails at its sender, here as on another node", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  for (const where of [a, b]) {
+    const pid = await where.calls.start(Counter, [0]);
+    const counter = a.calls.client(Counter, pid);
+    const wrong = (() => {}) as unknown as number;
+    const isRefused = (error: unknown) => error instanceof EncodeError && error.path === "$[0]";
+    await assert.rejects(counter.add(wrong), isRefused);
+    assert.throws(() => (counter.reset as (value: unknown) => void)(wrong), isRefused);
+    await assert.rejects(counter.unsendable(), (error) => {
+      return error instanceof RemoteError && error.message.startsWith("the result cannot be sent");
+    });
+    await assert.rejects(counter.failBadly(), (error) => {
+      return error instanceof RemoteError && error.name === "RangeError" &&
+        error.message.startsWith("no such thing (the rest of it cannot be sent: $.data");
+    });
+    assert.equal(await counter.get(), 0, "the server lives on");
+  }
 });
 
 test("a call that times out fails by name, and its late reply goes nowhere", async () => {

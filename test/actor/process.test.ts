@@ -10,6 +10,7 @@ afterEach(closeNetworks);
 /** A process that collects what it gets. */
 function collector(
   system: ReturnType<ReturnType<typeof actorNetwork>["node"]>["system"],
+  name?: string,
 ): { pid: Pid; next(): Promise<unknown>; seen: unknown[] } {
   const seen: unknown[] = [];
   let wake: (() => void) | undefined;
@@ -19,7 +20,7 @@ function collector(
       seen.push(message);
       wake?.();
     }
-  });
+  }, name === undefined ? {} : { name });
   return {
     pid,
     seen,
@@ -194,28 +195,41 @@ test("a pid of an earlier life of a node is noproc", async () => {
   assert.equal(reborn.system.all().length, 0);
 });
 
-test("what cannot travel throws at the sender and names the path", () => {
+test("what cannot travel throws at the sender and names the path, wherever it should go", async () => {
   const network = actorNetwork();
   const a = network.node("a@x"), b = network.node("b@x");
-  const { pid } = collector(b.system);
   const cycle: unknown[] = [];
   cycle.push(cycle);
-  for (
-    const [message, path] of [
-      [{ list: [1, { run: () => {} }] }, "$.list[1].run"],
-      [Symbol("x"), "$"],
-      [{ "odd key": new (class Thing {})() }, '$["odd key"]'],
-      [new Map([["k", new WeakSet()]]), '$["value 0"]'],
-      ["\ud800", "$"],
-    ] as const
-  ) {
-    assert.throws(
-      () => a.system.send(pid, message),
-      (error) => error instanceof EncodeError && error.path === path,
-    );
+  const { pid: own, seen, next } = collector(a.system, "own");
+  const other = collector(b.system).pid;
+  a.system.spawn(async (self) => {
+    for (const pid of [own, other]) {
+      assert.throws(() => self.sendAfter(1, pid, { cannot: () => {} }), EncodeError);
+    }
+    await a.system.send(own, "checked");
+  });
+  assert.equal(await next(), "checked");
+  for (const pid of [own, other]) {
+    for (
+      const [message, path] of [
+        [{ list: [1, { run: () => {} }] }, "$.list[1].run"],
+        [Symbol("x"), "$"],
+        [{ "odd key": new (class Thing {})() }, '$["odd key"]'],
+        [new Map([["k", new WeakSet()]]), '$["value 0"]'],
+        ["\ud800", "$"],
+      ] as const
+    ) {
+      const isRefused = (error: unknown) => error instanceof EncodeError && error.path === path;
+      assert.throws(() => a.system.send(pid, message), isRefused);
+      if (pid === own) await assert.rejects(a.system.sendTo("own", message), isRefused);
+    }
+    assert.throws(() => a.system.send(pid, cycle), EncodeError);
+    assert.throws(() => a.system.send(pid, new Uint8Array(2 << 20)), /larger than/);
   }
-  assert.throws(() => a.system.send(pid, cycle), EncodeError);
-  assert.throws(() => a.system.send(pid, new Uint8Array(2 << 20)), /larger than/);
+  const message = { list: [1] };
+  void a.system.send(own, message);
+  assert.equal(await next(), message, "by reference");
+  assert.deepEqual(seen, ["checked", message], "and nothing that was refused");
 });
 
 test("a busy pair of processes lets timers run", async () => {
@@ -246,7 +260,9 @@ test("a message can be sent later, unless that is cancelled or its sender has en
   const sender = system.spawn(async (self) => {
     self.sendAfter(5, pid, "cancelled").cancel();
     self.sendAfter(10, pid, "in time");
-    self.sendAfter(10, remote.pid, { cannot: () => {} });
+    const changed: unknown[] = [];
+    self.sendAfter(10, remote.pid, changed);
+    changed.push(() => {});
     self.sendAfter(60_000, pid, "too late");
     await self.receive();
     gate.resolve();

@@ -190,9 +190,11 @@ describe("a remote procedure", () => {
       await assert.rejects(broken(), /no 20/);
       assert.equal(items.length, 20, "what came before the error was not lost");
     }
-    await assert.rejects(Promise.resolve(remote.unsendable()), /the result cannot be sent/);
-    await assert.rejects(Promise.resolve(remote.unsendableAt(3)), /the result cannot be sent/);
-    assert.throws(() => remote.add(Symbol("x") as unknown as number, 1), EncodeError);
+    for (const math of [remote, local]) {
+      await assert.rejects(Promise.resolve(math.unsendable()), /the result cannot be sent/);
+      await assert.rejects(Promise.resolve(math.unsendableAt(3)), /the result cannot be sent/);
+      assert.throws(() => math.add(Symbol("x") as unknown as number, 1), EncodeError);
+    }
     const away = a.rpc.client<{ x(): void }>("c@x", "math");
     await assert.rejects(Promise.resolve(away.x()), NodeDownError);
     // A call is a process of the called node, and can be killed there.

@@ -541,7 +541,10 @@ describe("registry, proxies", () => {
     await cluster.run(100);
     assert.deepEqual(got, Array.from({ length: 32 }, (_, i) => i));
     assert.equal(dropped("no_service"), undefined);
-    void proxy.send(Symbol("cannot travel"));
+    assert.throws(() => proxy.send(Symbol("cannot travel")), EncodeError);
+    const changed: unknown[] = [];
+    void proxy.send(changed);
+    changed.push(() => {});
     await cluster.run(10);
     assert.equal(dropped("not_sent"), 1);
     cluster.close();

@@ -194,3 +194,83 @@ test("random and mutated bytes are refused or read, and never harm", () => {
     { numRuns: 5_000 },
   );
 });
+
+test("what stays on the node is refused exactly where it could not be written", () => {
+  const small = new MessageEncoder(2_000);
+  const problem = (act: (value: unknown) => void, value: unknown) => {
+    try {
+      act(value);
+      return undefined;
+    } catch (error) {
+      assert.ok(error instanceof EncodeError);
+      return error.message;
+    }
+  };
+  const pid = new Pid("a@x", 1, 7, sender);
+  class Thing {}
+  const odd: unknown[] = [
+    () => {},
+    Symbol("s"),
+    new Thing(),
+    new WeakMap(),
+    Promise.resolve(),
+    /x/,
+    new ArrayBuffer(8),
+    new DataView(new ArrayBuffer(8)),
+    Object.create({ inherited: 1 }),
+    "\udc00",
+    "x".repeat(30) + "\ud800",
+    1n << 8192n,
+    -(1n << 8192n) - 1n,
+    new Error("\ud800"),
+    Object.assign(new Error("x"), { data: () => {} }),
+    new Error("x", { cause: new Thing() }),
+    new Map([[Symbol("key"), 1]]),
+    { "\ud800": 1 },
+  ];
+  const fine: unknown[] = [
+    (1n << 8192n) - 1n,
+    -(1n << 8192n),
+    new Date(NaN),
+    pid,
+    new Ref("a@x", 1, 2),
+    new Uint8Array(500),
+    new BigInt64Array(10),
+    Object.assign(new RangeError("too far"), { code: "far", data: [1], more: () => {} }),
+    Object.create(null),
+    Object.defineProperty({ a: 1 }, "hidden", { value: () => {} }),
+    "💥".repeat(200),
+  ];
+  for (const value of odd) assert.notEqual(problem((one) => small.check(one), value), undefined);
+  for (const value of fine) assert.equal(problem((one) => small.check(one), value), undefined);
+  const cycle: unknown[] = [];
+  cycle.push(1, { cycle });
+  // Each level doubles what is written, though the value itself is small.
+  let bush: unknown = "leaf";
+  for (let i = 0; i < 40; i++) bush = [bush, bush];
+  let deep: unknown = 1;
+  for (let i = 0; i < 64; i++) deep = [deep];
+  const large = [new Uint8Array(1_999), "é".repeat(999), "é".repeat(1_001), "x".repeat(1_998)];
+  const inner = fc.oneof(
+    fc.constantFrom(...odd, ...fine, cycle, bush, deep, [deep], ...large),
+    fc.string({ unit: "binary" }),
+    fc.bigInt(),
+    fc.double(),
+    fc.date(),
+    fc.uint8Array(),
+    fc.float64Array(),
+  );
+  const value = fc.letrec((tie) => ({
+    any: fc.oneof({ maxDepth: 3 }, inner, fc.anything(), tie("list"), tie("map"), tie("set")),
+    list: fc.array(tie("any"), { maxLength: 4 }),
+    map: fc.array(fc.tuple(tie("any"), tie("any")), { maxLength: 3 })
+      .map((entries) => new Map(entries)),
+    set: fc.array(tie("any"), { maxLength: 3 }).map((items) => new Set(items)),
+  })).any;
+  fc.assert(
+    fc.property(value, (one) => {
+      assert.equal(problem((it) => small.check(it), one), problem((it) => small.encode(it), one));
+    }),
+    { numRuns: 3_000 },
+  );
+});
