@@ -114,7 +114,7 @@ export class FrameReader {
       if (this.#lengthBytes === 4) {
         throw new ProtocolError("frame_size", "a frame's length never ends");
       }
-      this.#length += (byte & 0x7f) * 2 ** (7 * this.#lengthBytes++);
+      this.#length |= (byte & 0x7f) << (7 * this.#lengthBytes++);
       if (byte >= 0x80) continue;
       if (this.#length === 0 || this.#length > this.maxFrameBytes) {
         throw new ProtocolError(
