@@ -358,6 +358,7 @@ const LARGEST_READ = 64 * 1024;
 
 /** Microtasks in which who has been woken by a chunk writes its answer. */
 const ANSWERED_WITHIN = 8;
+const SETTLED = Promise.resolve();
 
 class DenoPipe extends Incoming implements Pipe {
   readonly kind: "bidirectional" | "unidirectional";
@@ -468,7 +469,7 @@ class DenoPipe extends Incoming implements Pipe {
         else if (value.length < size / 4) size = Math.max(SMALLEST_READ, size / 2);
         this.deliver(value as Bytes);
         // What a chunk wakes answers some microtasks later: to read on takes long, so that comes after.
-        for (let i = 0; i < ANSWERED_WITHIN; i++) await undefined;
+        for (let i = 0; i < ANSWERED_WITHIN; i++) await SETTLED;
       }
     } catch {
       clean = false;

@@ -84,7 +84,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   const serving = new Map<NodeName, Map<number, Call>>();
   const deadlines = createDeadlines(clock, DEFAULT_TIMEOUT_MS);
   // Who calls where no process does.
-  const nobody = new Pid(node, system.options.epoch, 0, system);
+  const nobody = new Pid(system.life, 0);
   let nextCall = 1;
 
   system.disconnectListeners.add(({ node: peer, reason, epoch }) => {
@@ -112,9 +112,9 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
   });
 
   const onCall = (reader: ByteReader, from: PeerIdentity, context: DecodeContext) => {
-    const target = new Pid(node, system.options.epoch, reader.varint(), system);
+    const target = new Pid(system.life, reader.varint());
     const id = reader.varint();
-    const caller = new Pid(from.name, from.epoch, reader.varint(), system);
+    const caller = new Pid(context.peer, reader.varint());
     const method = readName(reader);
     const args = decodeMessage(reader.bytes, context, reader.offset);
     if (!Array.isArray(args)) throw new ProtocolError("bad_signal", "the arguments are no list");

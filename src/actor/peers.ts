@@ -10,7 +10,7 @@ import type { DecodeContext } from "../wire/decoder.ts";
 import type { MessageEncoder } from "../wire/encoder.ts";
 import type { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
-import type { Pid, PidSender } from "../wire/pid.ts";
+import type { Life, Pid } from "../wire/pid.ts";
 import { text } from "./errors.ts";
 import type { ExitReason } from "./messages.ts";
 import type { Process } from "./process.ts";
@@ -38,17 +38,17 @@ interface Entry extends Peer {
 export class Peers {
   readonly #options: ActorSystemOptions;
   readonly #encoder: MessageEncoder;
-  readonly #sender: PidSender;
+  readonly #own: Life;
   readonly #entries = new Map<NodeName, Entry>();
   readonly #contexts = new Map<NodeName, DecodeContext>();
   /** The life that was linked with last. */
   readonly #epochs = new Map<NodeName, number>();
   readonly #once: ReturnType<typeof logOnce>;
 
-  constructor(options: ActorSystemOptions, encoder: MessageEncoder, sender: PidSender) {
+  constructor(options: ActorSystemOptions, encoder: MessageEncoder, own: Life) {
     this.#options = options;
     this.#encoder = encoder;
-    this.#sender = sender;
+    this.#own = own;
     this.#once = logOnce(options.logger, 1_024);
   }
 
@@ -106,12 +106,7 @@ export class Peers {
   contextOf(from: PeerIdentity): DecodeContext {
     let context = this.#contexts.get(from.name);
     if (context === undefined || context.peer.epoch !== from.epoch) {
-      const { node, epoch } = this.#options;
-      context = {
-        own: { node, epoch },
-        peer: { node: from.name, epoch: from.epoch },
-        sender: this.#sender,
-      };
+      context = { own: this.#own, peer: this.#own.other(from.name, from.epoch) };
       this.#contexts.set(from.name, context);
     }
     return context;

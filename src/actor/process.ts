@@ -2,8 +2,8 @@ import type { Timer } from "../base/clock.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
 import type { Ref } from "../wire/ref.ts";
-import { Mailbox } from "./mailbox.ts";
-import type { MailboxSettings, ReceiveOptions } from "./mailbox.ts";
+import { FIRST_FREE_FLAG, Mailbox } from "./mailbox.ts";
+import type { Messages, ReceiveOptions } from "./mailbox.ts";
 import type { ExitReason, SystemMessage } from "./messages.ts";
 
 import type { Requests } from "./requests.ts";
@@ -61,20 +61,24 @@ export class ExitSignal extends Error {
   }
 }
 
-/** What runs in a process. */
-export type ProcessKind =
-  | "process"
-  | "server"
-  | "supervisor"
-  /** A call of an exposed procedure. */
-  | "procedure"
-  /** Passes on what a registered name gets. */
-  | "proxy"
-  /** A part of the node itself. */
-  | "service";
+/**
+ * What runs in a process: `procedure` is a call of an exposed one, `proxy` passes on what a
+ * registered name gets, `service` is a part of the node itself.
+ */
+export type ProcessKind = (typeof KINDS)[number];
+const KINDS = ["process", "server", "supervisor", "procedure", "proxy", "service"] as const;
+
+// Bits of a process's flags, the lowest ones of which are the mailbox's; its kind is above them.
+const TRAPS_EXIT = FIRST_FREE_FLAG;
+const ENDED = FIRST_FREE_FLAG * 2;
+const SERVER = FIRST_FREE_FLAG * 4;
+const FLOODED = FIRST_FREE_FLAG * 8;
+const KIND = FIRST_FREE_FLAG * 16;
+const KIND_MASK = 7;
 
 /** What few processes have: made when first needed. */
 interface Held {
+  name?: string | undefined;
   watchers?: Map<string, Watcher> | undefined;
   monitors?: Map<number, Monitor> | undefined;
   links?: Map<string, ProcessLink> | undefined;
@@ -88,27 +92,66 @@ interface Held {
  * What the system keeps of a process, and its mailbox: one small object, as a large system has a
  * million of them at rest.
  */
-export class Process extends Mailbox {
+export abstract class Process extends Mailbox {
   readonly pid: Pid;
-  /** Local name. */
-  name: string | undefined;
-  kind: ProcessKind = "process";
-  trapExit = false;
-  isAlive = true;
-  /** Takes calls and casts; raw processes do not. */
-  isServer = false;
-  /** It has been said that it does not keep up with its messages. */
-  isFlooded = false;
   #held: Held | undefined;
 
-  constructor(pid: Pid, settings: MailboxSettings) {
-    super(settings);
+  constructor(pid: Pid, none: Messages) {
+    super(none);
     this.pid = pid;
   }
 
   /** Its messages. */
   get mailbox(): Mailbox {
     return this;
+  }
+
+  /** Local name. */
+  get name(): string | undefined {
+    return this.#held?.name;
+  }
+  set name(name: string | undefined) {
+    (this.#held ??= {}).name = name;
+  }
+
+  /** What runs in it. */
+  get kind(): ProcessKind {
+    return KINDS[this.flags / KIND & KIND_MASK] ?? "process";
+  }
+  set kind(kind: ProcessKind) {
+    this.flags = this.flags & ~(KIND_MASK * KIND) | KINDS.indexOf(kind) * KIND;
+  }
+
+  /** Whether exit signals of linked processes arrive as messages. */
+  get trapExit(): boolean {
+    return (this.flags & TRAPS_EXIT) !== 0;
+  }
+  set trapExit(value: boolean) {
+    this.setFlag(TRAPS_EXIT, value);
+  }
+
+  /** Until it ends, once and for all. */
+  get isAlive(): boolean {
+    return (this.flags & ENDED) === 0;
+  }
+  set isAlive(value: boolean) {
+    this.setFlag(ENDED, !value);
+  }
+
+  /** Takes calls and casts; raw processes do not. */
+  get isServer(): boolean {
+    return (this.flags & SERVER) !== 0;
+  }
+  set isServer(value: boolean) {
+    this.setFlag(SERVER, value);
+  }
+
+  /** It has been said that it does not keep up with its messages. */
+  get isFlooded(): boolean {
+    return (this.flags & FLOODED) !== 0;
+  }
+  set isFlooded(value: boolean) {
+    this.setFlag(FLOODED, value);
   }
 
   /** Monitors of others on this process, by the watcher's key. */

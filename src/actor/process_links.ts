@@ -204,7 +204,7 @@ export class ProcessLinks {
   }
 
   #other(reader: ByteReader, from: PeerIdentity): Pid {
-    return new Pid(from.name, from.epoch, reader.varint(), this.#system);
+    return new Pid(this.#peers.contextOf(from).peer, reader.varint());
   }
 }
 

@@ -76,7 +76,7 @@ export function createProcesses(system: ActorSystem): Processes {
         ),
         monitors: [...monitors?.values() ?? []].map((monitor) => monitor.target),
         monitoredBy: [...watchers?.values() ?? []].map(({ node, epoch, id }) =>
-          new Pid(node, epoch, id, system)
+          new Pid(system.life.other(node, epoch), id)
         ),
         timers: timers?.size ?? 0,
         unanswered: process.isServer ? requests?.size ?? 0 : 0,

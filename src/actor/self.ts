@@ -4,140 +4,106 @@ import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
 import type { Ref } from "../wire/ref.ts";
 import type { ReceiveOptions } from "./mailbox.ts";
-import type { ExitReason, SystemMessage } from "./messages.ts";
-import { ExitSignal } from "./process.ts";
-import type { Behaviour, Process, Self } from "./process.ts";
+import type { ExitReason } from "./messages.ts";
+import { ExitSignal, Process } from "./process.ts";
+import type { Behaviour, Self } from "./process.ts";
 import type { ActorSystem } from "./system.ts";
 
 const RECEIVE_OPTIONS = ["timeoutMs"];
 
 /**
- * A process as it sees itself. Code that goes on after its process has ended holds on to nothing:
- * whatever it asks for throws.
+ * A process as it sees itself: the same object as the system's, as one more would cost each process
+ * at rest 48 bytes; its type shows the function that runs in it no more than {@link Self}. Code that
+ * goes on after its process has ended holds on to nothing: whatever it asks for throws.
  */
-export class ProcessSelf<Msg> implements Self<Msg>, AsyncIterableIterator<Msg | SystemMessage> {
-  readonly #system: ActorSystem;
-  readonly #process: Process;
+export class ProcessSelf extends Process implements Self<unknown> {
   #end: Promise<void> | undefined;
 
-  constructor(system: ActorSystem, process: Process) {
-    this.#system = system;
-    this.#process = process;
+  // By way of the pid, which has what all pids of this node share: a field would cost a word.
+  private get system(): ActorSystem {
+    return this.pid.life.sender as ActorSystem;
   }
 
   /** Runs `behaviour`; its end is the system's business. What it throws at once is thrown. */
-  static run<M>(system: ActorSystem, process: Process, behaviour: Behaviour<M>): void {
-    const self = new ProcessSelf<M>(system, process);
-    const end = behaviour(self);
-    if (!(end instanceof Promise)) return system.ended(process, end);
-    self.#end = end;
+  run<M>(behaviour: Behaviour<M>): void {
+    const end = behaviour(this as Self<unknown> as Self<M>);
+    if (!(end instanceof Promise)) return this.system.ended(this, end);
+    this.#end = end;
     // Bound, as that takes less than closures, and each process at rest holds it.
-    const over = ended.bind(self);
+    const over = ended.bind(this);
     end.then(over, over);
   }
 
   /** Its function's promise has settled. */
-  static over(self: ProcessSelf<unknown>): void {
-    self.#system.ended(self.#process, self.#end);
-  }
-
-  get pid(): Pid<Msg> {
-    return this.#process.pid;
+  over(): void {
+    this.system.ended(this, this.#end);
   }
 
   get node(): NodeName {
-    return this.#process.pid.node;
-  }
-
-  get signal(): AbortSignal {
-    return this.#process.signal;
-  }
-
-  get trapExit(): boolean {
-    return this.#process.trapExit;
-  }
-
-  set trapExit(value: boolean) {
-    this.#process.trapExit = value;
-  }
-
-  get mailbox(): AsyncIterable<Msg | SystemMessage> {
-    // Its own iteration: each process that rests holds one.
-    return this;
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  /** See `mailbox`. */
-  next(): Promise<IteratorResult<Msg | SystemMessage>> {
-    return this.#process.mailbox.step() as Promise<IteratorResult<Msg | SystemMessage>>;
+    return this.pid.node;
   }
 
   // oxlint-disable-next-line typescript/no-explicit-any -- two overloads behind one function
   receive(first?: any, second?: ReceiveOptions): Promise<any> {
-    const { mailbox } = this.#process;
     const options = typeof first === "function" ? second : first;
     try {
       knownOptions(options, RECEIVE_OPTIONS);
     } catch (error) {
       return Promise.reject(error as Error);
     }
-    return typeof first === "function" ? mailbox.take(first, second) : mailbox.next(first);
+    return typeof first === "function" ? this.take(first, second) : this.any(first);
   }
 
   monitor(target: Pid | string): Ref {
-    return this.#system.monitor(alive(this.#process), target);
+    return this.alive().monitor(this, target);
   }
 
   demonitor(ref: Ref, options?: { flush?: boolean }): void {
-    this.#system.demonitor(this.#process, ref, options?.flush === true);
+    this.system.demonitor(this, ref, options?.flush === true);
   }
 
   monitorNode(node: NodeName): void {
-    this.#system.monitorNode(alive(this.#process), node);
+    this.alive().monitorNode(this, node);
   }
 
   link(other: Pid): void {
-    this.#system.link(alive(this.#process), other);
+    this.alive().link(this, other);
   }
 
   unlink(other: Pid): void {
-    this.#system.unlink(this.#process, other);
+    this.system.unlink(this, other);
   }
 
   spawnLink<M>(behaviour: Behaviour<M>): Pid<M> {
-    const process = alive(this.#process);
-    const child = this.#system.create();
-    this.#system.link(process, child.pid);
-    this.#system.run(child, behaviour);
+    const system = this.alive();
+    const child = system.create();
+    system.link(this, child.pid);
+    system.run(child, behaviour);
     return child.pid;
   }
 
   spawnMonitor<M>(behaviour: Behaviour<M>): { pid: Pid<M>; ref: Ref } {
-    const process = alive(this.#process);
-    const child = this.#system.create();
-    const ref = this.#system.monitor(process, child.pid);
-    this.#system.run(child, behaviour);
+    const system = this.alive();
+    const child = system.create();
+    const ref = system.monitor(this, child.pid);
+    system.run(child, behaviour);
     return { pid: child.pid, ref };
   }
 
   sendAfter<M>(ms: number, target: Pid<M>, message: M): Timer {
-    return this.#system.sendAfter(alive(this.#process), ms, target, message);
+    return this.alive().sendAfter(this, ms, target, message);
   }
 
   exit(reason: ExitReason): never {
     throw new ExitSignal(reason);
   }
+
+  private alive(): ActorSystem {
+    if (!this.isAlive) throw this.closed;
+    return this.system;
+  }
 }
 
-function ended(this: ProcessSelf<unknown>): void {
-  ProcessSelf.over(this);
-}
-
-// Not a private method: those would cost each process a word.
-function alive(process: Process): Process {
-  if (!process.isAlive) throw process.mailbox.closed;
-  return process;
+function ended(this: ProcessSelf): void {
+  this.over();
 }

@@ -10,7 +10,8 @@ import { NoProcessError, text } from "./errors.ts";
 import { Down, Exit } from "./messages.ts";
 import type { ExitReason } from "./messages.ts";
 import { Requests } from "./requests.ts";
-import type { Process, Self } from "./process.ts";
+import type { Self } from "./process.ts";
+import type { ProcessSelf } from "./self.ts";
 import { Supervision } from "./supervision.ts";
 import type { ChildStatus, Restart, SupervisionEffect, SupervisionEvent } from "./supervision.ts";
 import { checkChild, checkSpec } from "./supervisor_spec.ts";
@@ -119,7 +120,7 @@ class Driver implements Supervisor {
   readonly started: Promise<Supervisor>;
   readonly #options: SupervisorOptions;
   readonly #parent: Pid | undefined;
-  readonly #process: Process;
+  readonly #process: ProcessSelf;
   readonly #machine: Supervision;
   readonly #specs = new Map<string, FullChild>();
   readonly #lives = new Map<number, Life>();

@@ -15,17 +15,19 @@ import type { DecodeContext } from "../wire/decoder.ts";
 import { MessageEncoder } from "../wire/encoder.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
-import { Pid } from "../wire/pid.ts";
+import { Life, Pid } from "../wire/pid.ts";
 import type { PidSender } from "../wire/pid.ts";
 import type { Ref } from "../wire/ref.ts";
 import { text } from "./errors.ts";
+import { mailboxSettings } from "./mailbox.ts";
 import type { MailboxSettings } from "./mailbox.ts";
 import { NodeDown } from "./messages.ts";
 import type { ExitReason } from "./messages.ts";
 import { Monitors } from "./monitors.ts";
 import { Peers } from "./peers.ts";
-import { ExitSignal, Process } from "./process.ts";
-import type { Behaviour } from "./process.ts";
+import { ExitSignal } from "./process.ts";
+import type { Behaviour, Process } from "./process.ts";
+import { ProcessTable } from "./process_table.ts";
 import { ProcessLinks } from "./process_links.ts";
 import { ProcessSelf } from "./self.ts";
 import { isName, packNumbers, readerOf } from "./signals.ts";
@@ -76,6 +78,8 @@ export interface Disconnection {
 /** See the module. */
 export class ActorSystem implements PidSender {
   readonly options: ActorSystemOptions;
+  /** This life of this node. */
+  readonly life: Life;
   readonly encoder: MessageEncoder;
   /** Frames of other files of this room, by type. */
   readonly handlers: Map<number, SignalHandler> = new Map();
@@ -90,7 +94,7 @@ export class ActorSystem implements PidSender {
   /** Tells the caller, where a message that nobody takes is a call; set by `createCalls`. */
   refuse: (message: unknown, reason: ExitReason) => void = () => {};
 
-  readonly #processes = new Map<number, Process>();
+  readonly #processes = new ProcessTable();
   readonly #names = new Map<string, Process>();
   readonly #nodeWatchers = new Map<NodeName, Set<Process>>();
   readonly #peers: Peers;
@@ -102,16 +106,17 @@ export class ActorSystem implements PidSender {
 
   constructor(options: ActorSystemOptions) {
     this.options = options;
+    this.life = new Life(options.node, options.epoch, this);
     this.encoder = new MessageEncoder(options.maxMessageBytes);
-    this.#peers = new Peers(options, this.encoder, this);
+    this.#peers = new Peers(options, this.encoder, this.life);
     this.#monitors = new Monitors(this, this.#peers);
     this.#links = new ProcessLinks(this, this.#peers);
-    this.#mailboxes = {
+    this.#mailboxes = mailboxSettings({
       clock: options.clock,
       budget: new TurnBudget(options.clock),
       highWaterMark: options.mailboxHighWater,
       onHighWater: (mailbox) => this.#flooded(mailbox as Process),
-    };
+    });
     const { port } = options;
     port.onSignal = (type, body, from) => this.#onSignal(type, body, from);
     port.onUndelivered = (peer, epoch, reason) => this.#undelivered(peer, epoch, reason);
@@ -132,13 +137,12 @@ export class ActorSystem implements PidSender {
   }
 
   /** Makes a process that does nothing yet. @throws ConflictError, ClosedError */
-  create({ name }: SpawnOptions = {}): Process {
-    const { node, epoch } = this.options;
-    if (this.#isClosed) throw new ClosedError(`${node} is closed`);
+  create({ name }: SpawnOptions = {}): ProcessSelf {
+    if (this.#isClosed) throw new ClosedError(`${this.options.node} is closed`);
     if (name !== undefined) this.#checkName(name);
-    const pid = new Pid(node, epoch, this.#nextId++, this);
-    const process = new Process(pid, this.#mailboxes);
-    this.#processes.set(pid.id, process);
+    const pid = new Pid(this.life, this.#nextId++);
+    const process = new ProcessSelf(pid, this.#mailboxes.none);
+    this.#processes.add(process);
     if (name !== undefined) {
       process.name = name;
       this.#names.set(name, process);
@@ -147,11 +151,11 @@ export class ActorSystem implements PidSender {
   }
 
   /** Lets a process begin, in a later microtask; its end is this system's business. */
-  run<Msg>(process: Process, behaviour: Behaviour<Msg>): void {
+  run<Msg>(process: ProcessSelf, behaviour: Behaviour<Msg>): void {
     void SETTLED.then(() => {
       if (!process.isAlive) return;
       try {
-        ProcessSelf.run(this, process, behaviour);
+        process.run(behaviour);
       } catch (error) {
         this.#failed(process, error);
       }
@@ -194,7 +198,7 @@ export class ActorSystem implements PidSender {
 
   /** The live processes, oldest first. */
   all(): Process[] {
-    return [...this.#processes.values()];
+    return this.#processes.all();
   }
 
   /** Ends a process: everything it held is freed, monitors and links are told. */
@@ -202,7 +206,7 @@ export class ActorSystem implements PidSender {
     if (!process.isAlive) return;
     process.isAlive = false;
     const { pid, name } = process;
-    this.#processes.delete(pid.id);
+    this.#processes.delete(process);
     if (name !== undefined) this.#names.delete(name);
     for (const timer of process.timers ?? []) timer.cancel();
     process.mailbox.close(() => new ExitSignal(reason));
@@ -222,7 +226,7 @@ export class ActorSystem implements PidSender {
   /** Ends every process with `shutdown`. */
   close(): void {
     this.#isClosed = true;
-    for (const process of [...this.#processes.values()]) this.terminate(process, "shutdown");
+    for (const process of this.#processes.all()) this.terminate(process, "shutdown");
   }
 
   #flooded(process: Process): void {
@@ -247,8 +251,13 @@ export class ActorSystem implements PidSender {
 
   /** Sends to a pid; see {@link Pid.send}. */
   send(pid: Pid, message: unknown): void | Promise<void> {
-    const { node, epoch, port } = this.options;
     // `undefined`, too, is refused in words below.
+    if (pid?.life === this.life) {
+      this.encoder.check(message);
+      this.#processes.get(pid.id)?.push(message);
+      return;
+    }
+    const { node, epoch, port } = this.options;
     if (pid?.node === node) {
       this.encoder.check(message);
       if (pid.epoch === epoch) this.#processes.get(pid.id)?.mailbox.push(message);
@@ -280,7 +289,7 @@ export class ActorSystem implements PidSender {
   /** Sends an exit signal. `"kill"` cannot be trapped. */
   exit(target: Pid, reason: ExitReason, from?: Pid): void {
     if (!(target instanceof Pid)) throw new TypeError(`exit takes a pid, not ${typeof target}`);
-    const sender = from ?? new Pid(this.options.node, this.options.epoch, 0, this);
+    const sender = from ?? new Pid(this.life, 0);
     this.#links.exit(target, reason, sender);
   }
 

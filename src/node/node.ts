@@ -328,12 +328,11 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   const registry = registering.current;
 
   const hlc = new HybridLogicalClock(clock, limits.maxDriftMs);
-  const here = { node: self.name, epoch: self.epoch };
   const mapContext = {
     replication,
     hlc,
     maxDriftMs: limits.maxDriftMs,
-    decode: { own: here, peer: here, sender: system },
+    decode: { own: system.life, peer: system.life },
     clock,
     logger,
     meter,

@@ -158,12 +158,11 @@ class Driver implements RegistryDriver {
   constructor(options: RegistryOptions) {
     this.#options = options;
     const { system, links, clock, logger, meter, roster } = options;
-    const { name, epoch } = links.self;
-    this.#self = name;
+    this.#self = links.self.name;
     this.#emitter = new Emitter((error) => {
       logger.log("error", `a listener of registry events threw: ${messageOf(error)}`);
     });
-    this.#table = new ServiceTable({ node: name, epoch }, system);
+    this.#table = new ServiceTable(system.life);
     this.#proxies = new Proxies({
       system,
       clock,
@@ -402,7 +401,7 @@ class Driver implements RegistryDriver {
           this.#channel.send(effect.to, encodeRouter(effect.message));
           break;
         case "found": {
-          const pid = new Pid(effect.node, effect.epoch, effect.process, system);
+          const pid = new Pid(system.life.other(effect.node, effect.epoch), effect.process);
           this.#remember(effect.name, pid);
           this.#settle(effect.name, pid);
           break;
@@ -473,11 +472,9 @@ class Driver implements RegistryDriver {
 
   // Processes whose end we failed to write down.
   #endLost(): void {
-    const { name: node, epoch } = this.#options.links.self;
     const { system } = this.#options;
     for (const [id, names] of this.#ours) {
-      const isThere = system.find(new Pid(node, epoch, id, system)) !== undefined;
-      if (!isThere) this.#endAll(id, names, "noproc");
+      if (system.findById(id) === undefined) this.#endAll(id, names, "noproc");
     }
   }
 

@@ -12,6 +12,7 @@ import { decodeMessage } from "../wire/decoder.ts";
 import type { DecodeContext } from "../wire/decoder.ts";
 import { MessageEncoder } from "../wire/encoder.ts";
 import { MAX_NAME_BYTES } from "../wire/limits.ts";
+import { Life } from "../wire/pid.ts";
 import type { PidSender } from "../wire/pid.ts";
 
 /** Metadata of one entry, encoded, in bytes. */
@@ -104,8 +105,8 @@ export function decodeState(value: Bytes, context: DecodeContext): RowState | un
 }
 
 const NOBODY: PidSender = { send() {} };
-const ANY_LIFE = { node: "any@host", epoch: 0 };
-const CHECKING: DecodeContext = { own: ANY_LIFE, peer: ANY_LIFE, sender: NOBODY };
+const ANY_LIFE = new Life("any@host", 0, NOBODY);
+const CHECKING: DecodeContext = { own: ANY_LIFE, peer: ANY_LIFE };
 
 /** The validator of the store: rows that it refuses are not shown, so that readers need not check. */
 export function validateRow(key: string, value: Bytes): string | undefined {

@@ -3,7 +3,7 @@ import type { Bytes } from "../base/bytes.ts";
 import type { Change, Row } from "../replica/store_state.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { Pid } from "../wire/pid.ts";
-import type { PidSender } from "../wire/pid.ts";
+import type { Life } from "../wire/pid.ts";
 import { decodeState, parseKey } from "./rows.ts";
 import type { RowState } from "./rows.ts";
 
@@ -35,15 +35,13 @@ interface Held extends Instance {
 
 /** The instances by name and by row. */
 export class ServiceTable {
-  readonly #own: { readonly node: NodeName; readonly epoch: number };
-  readonly #sender: PidSender;
+  readonly #own: Life;
   readonly #byRow = new Map<string, Held>();
   readonly #byName = new Map<string, Map<string, Held>>();
 
-  /** `own` is this life of this node; `sender` sends for the pids that the table makes. */
-  constructor(own: { readonly node: NodeName; readonly epoch: number }, sender: PidSender) {
+  /** `own` is this life of this node. */
+  constructor(own: Life) {
     this.#own = own;
-    this.#sender = sender;
   }
 
   /** Takes a change of a row whose author is `node`. */
@@ -106,7 +104,7 @@ export class ServiceTable {
     const state = this.#read(row, node);
     if (key === undefined || state === undefined) return [];
     if (state.type !== "live") {
-      const ended = new Pid(node, row.epoch, key.id, this.#sender);
+      const ended = new Pid(this.#own.other(node, row.epoch), key.id);
       const all = [...held === undefined ? [] : [held], ...this.#twins(key.name, ended, id)];
       return state.type === "down"
         ? this.#drop(all, "down", state.reason)
@@ -116,7 +114,7 @@ export class ServiceTable {
     const isSame = held?.pid.epoch === row.epoch;
     // The same number in a later life of the node is another process.
     if (held !== undefined && !isSame) events.push(...this.#drop([held], "down", "noproc"));
-    const pid = isSame ? held.pid : new Pid(node, row.epoch, key.id, this.#sender);
+    const pid = isSame ? held.pid : new Pid(this.#own.other(node, row.epoch), key.id);
     const score = this.#scoreOf(pid);
     const instance: Held = { name: key.name, node, pid, meta: state.meta, row: id, score };
     this.#byRow.set(id, instance);
@@ -141,8 +139,8 @@ export class ServiceTable {
   }
 
   #read(row: Row, node: NodeName): RowState | undefined {
-    const peer = { node, epoch: row.epoch };
-    return decodeState(row.value, { own: this.#own, peer, sender: this.#sender });
+    const peer = this.#own.other(node, row.epoch);
+    return decodeState(row.value, { own: this.#own, peer });
   }
 
   // Entries of one process; it has ended, for others, when none is left.

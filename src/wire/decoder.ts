@@ -6,19 +6,17 @@ import { fromUtf8 } from "../base/bytes.ts";
 import { ProtocolError } from "../base/errors.ts";
 import { OWN_NODE, PEER_NODE } from "./encoder.ts";
 import { isNodeName } from "./node_name.ts";
-import type { NodeName } from "./node_name.ts";
 import { Pid } from "./pid.ts";
-import type { PidSender } from "./pid.ts";
+import type { Life } from "./pid.ts";
 import { Ref } from "./ref.ts";
 import { MAX_BIGINT_BYTES, MAX_DEPTH, Tag, TYPED_ARRAYS } from "./tags.ts";
 
-/** What short pids mean to the reader, and who sends for those it decodes. */
+/** What short pids mean to the reader. */
 export interface DecodeContext {
   /** The node that reads. */
-  readonly own: { readonly node: NodeName; readonly epoch: number };
+  readonly own: Life;
   /** The node that wrote. */
-  readonly peer: { readonly node: NodeName; readonly epoch: number };
-  readonly sender: PidSender;
+  readonly peer: Life;
 }
 
 const ERRORS: Readonly<Record<string, ErrorConstructor>> = {
@@ -146,11 +144,11 @@ class Reader {
       case Tag.MAP:
         return this.#map(deeper(depth));
       case Tag.PID: {
-        const [node, epoch, id] = this.#nameParts(deeper(depth));
-        return new Pid(node, epoch, id, this.#context.sender);
+        const [life, id] = this.#nameParts(deeper(depth));
+        return new Pid(life, id);
       }
       case Tag.REF: {
-        const [node, epoch, id] = this.#nameParts(deeper(depth));
+        const [{ node, epoch }, id] = this.#nameParts(deeper(depth));
         return new Ref(node, epoch, id);
       }
     }
@@ -193,20 +191,20 @@ class Reader {
     return error;
   }
 
-  #nameParts(depth: number): [node: NodeName, epoch: number, id: number] {
+  #nameParts(depth: number): [life: Life, id: number] {
     const parts = this.#arrayOf(depth);
     const id = parts.at(-1);
     if (typeof id !== "number" || id < 0 || !Number.isSafeInteger(id)) throw bad("a pid");
     if (parts.length === 2) {
       // The writer's own node is the reader's peer.
-      if (parts[0] === OWN_NODE) return [this.#context.peer.node, this.#context.peer.epoch, id];
-      if (parts[0] === PEER_NODE) return [this.#context.own.node, this.#context.own.epoch, id];
+      if (parts[0] === OWN_NODE) return [this.#context.peer, id];
+      if (parts[0] === PEER_NODE) return [this.#context.own, id];
     }
     const [node, epoch] = parts;
     const isWhole = parts.length === 3 && isNodeName(node) && typeof epoch === "number" &&
       Number.isSafeInteger(epoch) && epoch >= 0;
     if (!isWhole) throw bad("a pid");
-    return [node, epoch, id];
+    return [this.#context.own.other(node, epoch), id];
   }
 
   #bignum(): bigint {

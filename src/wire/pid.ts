@@ -5,22 +5,51 @@ export interface PidSender {
   send(pid: Pid, message: unknown): void | Promise<void>;
 }
 
+/** One life of a node, from its start to its end: what the pids of its processes have in common. */
+export class Life {
+  readonly node: NodeName;
+  readonly epoch: number;
+  readonly #sender: PidSender;
+
+  /** `sender` delivers for its pids. */
+  constructor(node: NodeName, epoch: number, sender: PidSender) {
+    this.node = node;
+    this.epoch = epoch;
+    this.#sender = sender;
+  }
+
+  /** Who delivers for its pids. */
+  get sender(): PidSender {
+    return this.#sender;
+  }
+
+  /** Another life, or another node's, for which the same one delivers. */
+  other(node: NodeName, epoch: number): Life {
+    return new Life(node, epoch, this.#sender);
+  }
+}
+
 /** The name of one process in the cluster; a value: usable in any message, on any node. */
 // oxlint-disable-next-line typescript/no-explicit-any -- a pid of unknown protocol takes any message, as in Erlang
 export class Pid<Msg = any> {
-  /** The node it lives on. */
-  readonly node: NodeName;
-  /** The life of that node; a pid of an earlier life names nobody. */
-  readonly epoch: number;
+  /** The life of its node; a pid of an earlier life names nobody. */
+  readonly life: Life;
   /** Its number on that node. */
   readonly id: number;
-  readonly #sender: PidSender;
 
-  constructor(node: NodeName, epoch: number, id: number, sender: PidSender) {
-    this.node = node;
-    this.epoch = epoch;
+  constructor(life: Life, id: number) {
+    this.life = life;
     this.id = id;
-    this.#sender = sender;
+  }
+
+  /** The node it lives on. */
+  get node(): NodeName {
+    return this.life.node;
+  }
+
+  /** Which life of that node. */
+  get epoch(): number {
+    return this.life.epoch;
   }
 
   /**
@@ -30,7 +59,7 @@ export class Pid<Msg = any> {
    * @throws EncodeError when it cannot travel; OverloadedError when too much is waiting
    */
   send(message: Msg): void | Promise<void> {
-    return this.#sender.send(this as Pid, message);
+    return this.life.sender.send(this as Pid, message);
   }
 
   /** Whether both name the same process. */

@@ -5,7 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { Down, Exit, NodeDown, TimeoutError } from "../../mod.ts";
-import type { Behaviour, ExitReason, Node, Pid, Self } from "../../mod.ts";
+import { Pid } from "../../mod.ts";
+import type { Behaviour, ExitReason, Node, Self } from "../../mod.ts";
 
 /** Where a row is played. */
 export interface Stage {
@@ -472,10 +473,8 @@ export const RULES: readonly Rule[] = [
       const { promise, resolve } = Promise.withResolvers<Pid>();
       // A pid of a node that nobody knows.
       const [name] = there.name.split("@");
-      const proto = there.spawn(() => {});
-      const pid = Object.assign(Object.create(Object.getPrototypeOf(proto)) as object, proto, {
-        node: `${name}x@nowhere`,
-      }) as Pid;
+      const { life, id } = there.spawn(() => {});
+      const pid = new Pid(life.other(`${name}x@nowhere`, life.epoch), id);
       resolve(pid);
       self.monitor(await promise);
       assert.equal(await down(self), "noconnection");

@@ -4,6 +4,7 @@ import type { Node, NodeOptions } from "../../mod.ts";
 import { realClock, realRandom } from "../../src/base/real.ts";
 import { memoryFiles } from "../../src/base/secret_files.ts";
 import { createMemoryNetwork } from "../../src/transport/memory.ts";
+import { Life } from "../../src/wire/pid.ts";
 import { test, waitFor } from "../harness.ts";
 
 /** A network of its own, and what its nodes logged. */
@@ -197,7 +198,7 @@ test("two nodes that dial each other at once keep one link and lose no message",
 /** A pid as the other node would have it. */
 function remote(pid: Pid, owner: Node, user: Node): Pid {
   const sender = { send: (target: Pid, message: unknown) => user.send(target, message) };
-  return new Pid(owner.name, owner.epoch, pid.id, sender);
+  return new Pid(new Life(owner.name, owner.epoch, sender), pid.id);
 }
 
 test("what is given wrongly to a running node is refused by name, and nothing hangs once it closes", async () => {

@@ -4,13 +4,13 @@ import * as fc from "fast-check";
 import { EncodeError, ProtocolError } from "../../src/base/errors.ts";
 import { decodeMessage } from "../../src/wire/decoder.ts";
 import { MessageEncoder } from "../../src/wire/encoder.ts";
-import { Pid } from "../../src/wire/pid.ts";
+import { Life, Pid } from "../../src/wire/pid.ts";
 import { Ref } from "../../src/wire/ref.ts";
 import { test } from "../harness.ts";
 
 const sender = { send() {} };
-const a = { node: "a@x", epoch: 1 }, b = { node: "b@x", epoch: 2 };
-const context = { own: b, peer: a, sender };
+const a = new Life("a@x", 1, sender), b = new Life("b@x", 2, sender);
+const context = { own: b, peer: a };
 const encoder = new MessageEncoder(1 << 20);
 const encode = (value: unknown) => new Uint8Array(encoder.encode(value, { own: a, peer: b }));
 const roundTrip = (value: unknown) => decodeMessage(encode(value), context);
@@ -86,12 +86,12 @@ test("errors keep name, message, code, data and cause", () => {
 
 test("pids and refs keep their meaning on the other node", () => {
   for (const { node, epoch } of [a, b, { node: "c@[::1]", epoch: 9 }, { node: "a@x", epoch: 7 }]) {
-    const pid = roundTrip(new Pid(node, epoch, 42, sender)) as Pid;
-    assert.ok(pid instanceof Pid && pid.equals(new Pid(node, epoch, 42, sender)));
+    const pid = roundTrip(new Pid(a.other(node, epoch), 42)) as Pid;
+    assert.ok(pid instanceof Pid && pid.equals(new Pid(a.other(node, epoch), 42)));
     const ref = roundTrip(new Ref(node, epoch, 43)) as Ref;
     assert.ok(ref instanceof Ref && ref.equals(new Ref(node, epoch, 43)));
   }
-  assert.ok(encode(new Pid("a@x", 1, 42, sender)).length <= 9, "the own node costs one byte");
+  assert.ok(encode(new Pid(a, 42)).length <= 9, "the own node costs one byte");
 });
 
 const json = fc.letrec((tie) => ({
@@ -206,7 +206,7 @@ test("what stays on the node is refused exactly where it could not be written", 
       return error.message;
     }
   };
-  const pid = new Pid("a@x", 1, 7, sender);
+  const pid = new Pid(a, 7);
   class Thing {}
   const odd: unknown[] = [
     () => {},
