@@ -199,16 +199,33 @@ describe("the chat", () => {
   });
 });
 
+test("an example that is stopped early, or finds nobody, says no more than that", {
+  skip,
+  timeoutMs: 60_000,
+}, async () => {
+  const boss = run("node", "worker_pool");
+  await addressOf(boss);
+  boss.child.kill("SIGINT");
+  assert.equal(await boss.exited, 0);
+  assert.deepEqual(boss.output.filter((line) => /at a time|have gone/.test(line)), []);
+  const user = run("node", "counter", "--join", "quic://127.0.0.1:1");
+  await user.line(/has not joined/);
+  assert.equal(await user.exited, 1);
+  assert.deepEqual(user.output.filter((line) => /Commands/.test(line)), []);
+});
+
 test("each example explains itself and refuses nonsense", { skip, timeoutMs: 60_000 }, async () => {
   const nonsense = {
     counter: [["--port", "x"], ["--what"]],
     worker_pool: [["--jobs", "0"]],
     chat: [["--nick", "a b"]],
+    shared_counter: [["--what"]],
+    relay: [["--what"]],
   };
   await Promise.all(
     Object.entries(nonsense).map(async ([example, calls]) => {
       const help = run("node", example, "--help");
-      await help.line(/--join ADDRESS/);
+      await help.line(/--help {3}/);
       assert.equal(await help.exited, 0);
       for (const args of calls) {
         const program = run("node", example, ...args);

@@ -66,22 +66,26 @@ try {
   close(1);
 }
 
-/** Its client: typed, and wherever the counter lives now. */
-const counter = node.client(Counter, node.registry.proxy("counter"));
+if (!closing) serve();
 
-const run = async (line: string): Promise<void> => {
-  const [command, value] = line.trim().split(/\s+/);
-  if (command === "add" && Number.isFinite(Number(value))) {
-    console.log(`the counter is ${await counter.add(Number(value))}`);
-  } else if (command === "get") console.log(`the counter is ${await counter.get()}`);
-  else if (command === "crash") await counter.crash();
-  else if (command === "quit") close(0);
-  else if (command !== "") console.log("commands: add NUMBER, get, crash, quit");
-};
+function serve(): void {
+  // A typed client, wherever the counter lives now.
+  const counter = node.client(Counter, node.registry.proxy("counter"));
 
-console.log("Commands: add NUMBER, get, crash, quit.");
-let last: Promise<void> = Promise.resolve();
-createInterface({ input: process.stdin }).on("line", (line) => {
-  // One after the other, as typed.
-  last = last.then(() => run(line)).catch((error: Error) => console.log(error.message));
-}).on("close", () => void last.then(() => close(0)));
+  const run = async (line: string): Promise<void> => {
+    const [command, value] = line.trim().split(/\s+/);
+    if (command === "add" && Number.isFinite(Number(value))) {
+      console.log(`the counter is ${await counter.add(Number(value))}`);
+    } else if (command === "get") console.log(`the counter is ${await counter.get()}`);
+    else if (command === "crash") await counter.crash();
+    else if (command === "quit") close(0);
+    else if (command !== "") console.log("commands: add NUMBER, get, crash, quit");
+  };
+
+  console.log("Commands: add NUMBER, get, crash, quit.");
+  let last: Promise<void> = Promise.resolve();
+  createInterface({ input: process.stdin }).on("line", (line) => {
+    // One after the other, as typed.
+    last = last.then(() => run(line)).catch((error: Error) => console.log(error.message));
+  }).on("close", () => void last.then(() => close(0)));
+}

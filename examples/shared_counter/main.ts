@@ -2,11 +2,18 @@
  * A counter that any node adds to at any time and that loses nothing: each node keeps what it
  * added itself, and the sum is the merge. A map could not do it: of two nodes that add at once the
  * last writer would win, and an addition be lost.
- *
- * Run it with `node examples/shared_counter/main.ts`, or with Deno or Bun.
  */
 import { createNode } from "../../mod.ts";
 import type { Merged, Node } from "../../mod.ts";
+import { commands, readOptions } from "../arguments.ts";
+
+const HELP = `Three nodes add to one counter at the same time, and nothing is lost.
+
+${commands("shared_counter/main.ts", "").trimEnd()}
+
+  --help   this text
+`;
+readOptions(HELP, {});
 
 async function start(name: string, contactNodes: readonly string[]): Promise<Node> {
   return await createNode({ name, listen: ["quic://127.0.0.1:0"], contactNodes });

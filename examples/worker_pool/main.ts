@@ -79,6 +79,8 @@ async function distribute(node: Node, jobs: number, workers: number): Promise<vo
   for await (const _ of node.registry.events()) {
     if (node.registry.lookup(POOL).length >= workers) break;
   }
+  // Interrupted while it waited.
+  if (closing) return;
   console.log(`\n${jobs} jobs, ${AT_ONCE} at a time.`);
 
   /** What we gave away and is not back yet: the registry learns of it a moment later. */
@@ -101,6 +103,7 @@ async function distribute(node: Node, jobs: number, workers: number): Promise<vo
       const who = `${best.node} (${by})`;
       tally.set(who, (tally.get(who) ?? 0) + 1);
     } catch (error) {
+      if (closing) return;
       // A worker that went takes no job along.
       gone.add(key);
       console.log(`job ${job} again: ${(error as Error).message}`);
@@ -143,6 +146,7 @@ try {
     close(0);
   }
 } catch (error) {
-  console.error((error as Error).message);
+  // What is interrupted has not failed.
+  if (!closing) console.error((error as Error).message);
   close(1);
 }

@@ -3,6 +3,9 @@ import { utf8Length } from "../base/bytes.ts";
 import { checkConfig } from "../base/check_config.ts";
 import { BarrelError, ConfigError } from "../base/errors.ts";
 import type { ConnectOptions } from "../link/options.ts";
+import { MAX_SHUFFLE_ENTRIES } from "../membership/messages.ts";
+import { membershipDefaults } from "../membership/options.ts";
+import type { MembershipOptions } from "../membership/options.ts";
 import { isAddress } from "../wire/address.ts";
 import { MAX_ADDRESSES } from "../wire/limits.ts";
 import { isNodeName } from "../wire/node_name.ts";
@@ -81,8 +84,8 @@ const schema = v.strictObject({
     passiveSize: v.optional(size(1, 1_000)),
     arwl: v.optional(size(1, 16)),
     prwl: v.optional(size(0, 16)),
-    shuffleActive: v.optional(size(0, 64)),
-    shufflePassive: v.optional(size(0, 64)),
+    shuffleActive: v.optional(size(0, MAX_SHUFFLE_ENTRIES)),
+    shufflePassive: v.optional(size(0, MAX_SHUFFLE_ENTRIES)),
     shuffleIntervalMs: v.optional(milliseconds),
   })),
   links: v.optional(v.strictObject({
@@ -139,7 +142,23 @@ export function validateOptions(options: unknown): NodeOptions {
   refuseAbove("liveness", valid.liveness, "suspicionMs", "silenceMs");
   refuseAbove("links", valid.links, "highWaterMark", "maxBufferedBytes");
   refuseAbove("membership", valid.membership, "prwl", "arwl");
+  refuseLongShuffles(valid.membership);
   return valid;
+}
+
+// What does not fit into a frame would be cut off in silence.
+function refuseLongShuffles(chosen: Partial<MembershipOptions> = {}): void {
+  const { shuffleActive, shufflePassive } = { ...membershipDefaults, ...chosen };
+  if (shuffleActive + shufflePassive <= MAX_SHUFFLE_ENTRIES) return;
+  const isActive = chosen.shufflePassive === undefined;
+  const [name, other] = isActive
+    ? ["shuffleActive", "shufflePassive"]
+    : ["shufflePassive", "shuffleActive"];
+  const sum = `${shuffleActive} and ${shufflePassive}`;
+  throw new ConfigError(
+    `membership.${name}`,
+    `is at most ${MAX_SHUFFLE_ENTRIES} together with membership.${other}, not ${sum}`,
+  );
 }
 
 // Two that were chosen together and cannot be meant so.

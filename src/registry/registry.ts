@@ -19,6 +19,7 @@ import {
 } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
 import type { EventSource } from "../base/events.ts";
+import { knownOptions } from "../base/known_options.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/random.ts";
 import type { Channel, Links } from "../link/ports.ts";
@@ -46,6 +47,8 @@ export interface WhereisOptions {
    */
   readonly retries?: number;
 }
+
+const WHEREIS_OPTIONS = ["retries"];
 
 /** `node.registry`: names for processes, known on every node. */
 export interface Registry extends EventSource<RegistryEvent> {
@@ -358,8 +361,10 @@ class Driver implements RegistryDriver {
 
   // ---- names that are not known here
 
-  async whereis(name: string, { retries = 1 }: WhereisOptions = {}): Promise<Pid | undefined> {
+  async whereis(name: string, options: WhereisOptions = {}): Promise<Pid | undefined> {
     checkName(name);
+    knownOptions(options, WHEREIS_OPTIONS);
+    const { retries = 1 } = options;
     if (!Number.isSafeInteger(retries) || retries < 0) {
       throw new ConfigError("retries", "must be a whole number from 0 up");
     }

@@ -155,6 +155,11 @@ test("a wrong option is a ConfigError that names its path", async () => {
     ["liveness.suspicionMs", { name: "a@b", liveness: { suspicionMs: 9_000, silenceMs: 100 } }],
     ["links.highWaterMark", { name: "a@b", links: { highWaterMark: 2, maxBufferedBytes: 1 } }],
     ["membership.prwl", { name: "a@b", membership: { prwl: 5, arwl: 4 } }],
+    ["membership.shufflePassive", {
+      name: "a@b",
+      membership: { shuffleActive: 10, shufflePassive: 7 },
+    }],
+    ["membership.shuffleActive", { name: "a@b", membership: { shuffleActive: 13 } }],
     ["limits.maxDriftMs", { name: "a@b", limits: { maxDriftMs: "5" } }],
   ];
   for (const [path, options] of cases) {

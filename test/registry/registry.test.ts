@@ -375,6 +375,10 @@ describe("registry, through the overlay", () => {
     const both = Promise.all([0, 2].map((retries) => d.registry.whereis("s", { retries })));
     const nodes = (await cluster.run(10_000, both))?.map((pid) => pid?.node);
     assert.deepEqual(nodes, ["a@test", "a@test"]);
+    await assert.rejects(
+      d.registry.whereis("nobody", { retry: 1 } as object),
+      (error) => error instanceof ConfigError && error.path === "retry",
+    );
     for (const retries of [-1, 0.5, NaN, Infinity, "3" as unknown as number]) {
       const isRefused = (error: unknown) =>
         error instanceof ConfigError && error.path === "retries";
