@@ -15,6 +15,7 @@ import type { NodeName } from "../wire/node_name.ts";
 import { decodeControl, decodeGossip, encodeControl, encodeGossip, originOf } from "./messages.ts";
 import { Plumtree } from "./plumtree.ts";
 import { createRoom } from "./room.ts";
+import type { SeenIds } from "./seen_ids.ts";
 import type { PlumtreeEffect, PlumtreeEvent } from "./events.ts";
 
 /** What broadcast needs of the node. */
@@ -27,6 +28,8 @@ export interface BroadcastOptions {
   readonly sha256: (data: Uint8Array) => Uint8Array;
   /** How often broadcast has begun anew in this life of the node. @default 0 */
   readonly restarts?: number;
+  /** What it had before it began anew. */
+  readonly seen?: SeenIds;
 }
 
 /** Messages to all members. */
@@ -64,6 +67,7 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
   const machine = new Plumtree(
     originOf(publicKey, epoch, options.sha256, options.restarts),
     random,
+    options.seen,
   );
   const gossip = links.channel(FrameType.PLUMTREE_GOSSIP);
   const control = links.channel(FrameType.PLUMTREE_CONTROL);
@@ -84,8 +88,8 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
       }
     } finally {
       isDraining = false;
+      if (!isClosed) alarm.set(machine.wakeAt);
     }
-    if (!isClosed) alarm.set(machine.wakeAt);
     return effects;
   };
 

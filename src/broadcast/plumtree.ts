@@ -71,7 +71,7 @@ export class Plumtree {
   readonly #trees: readonly SpanningTree[];
   readonly #batch = new ControlBatch();
 
-  readonly #seen = new SeenIds();
+  readonly #seen: SeenIds;
   readonly #cache = new MessageCache();
   readonly #missing = new MissingTable();
   readonly #treeWait = new Rto(...TREE_WAIT_MS);
@@ -84,8 +84,10 @@ export class Plumtree {
   #claimedAt = -Infinity;
 
   /** `origin`: 48-bit number of this life of this node, see `originOf`. */
-  constructor(origin: number, random: Random) {
+  /** `seen`: what a former one in this life of the node has had: nothing is delivered twice. */
+  constructor(origin: number, random: Random, seen: SeenIds = new SeenIds()) {
     this.#origin = origin;
+    this.#seen = seen;
     this.#random = random;
     const count = (what: PlumtreeCount) => this.#count(what);
     this.#trees = Array.from(

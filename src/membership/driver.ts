@@ -30,6 +30,8 @@ export interface MembershipDriverOptions {
   readonly isNeeded: (peer: NodeName) => boolean;
   /** Members that are not down. */
   readonly members: () => readonly Peer[];
+  /** Told what was thrown where nobody else is: for a connection that has come. */
+  readonly failed: (error: unknown) => void;
 }
 
 /** The overlay of one node. */
@@ -75,8 +77,8 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
       }
     } finally {
       isDraining = false;
+      if (!isClosed) alarm.set(machine.wakeAt);
     }
-    if (!isClosed) alarm.set(machine.wakeAt);
   };
 
   const carryOut = (effect: HyParViewEffect): void => {
@@ -113,8 +115,9 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
   };
 
   const connect = async (address: string) => {
+    let outcome: HyParViewEvent;
     try {
-      feed({ type: "contactUp", address, peer: await links.connectAddress(address) });
+      outcome = { type: "contactUp", address, peer: await links.connectAddress(address) };
     } catch (error) {
       if (isClosed) return;
       once(
@@ -122,7 +125,12 @@ export function createMembership(options: MembershipDriverOptions): MembershipDr
         "warn",
         `contact ${address}: ${messageOf(error)}; trying again in the background`,
       );
-      feed({ type: "contactFailed", address });
+      outcome = { type: "contactFailed", address };
+    }
+    try {
+      feed(outcome);
+    } catch (error) {
+      options.failed(error);
     }
   };
 

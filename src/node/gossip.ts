@@ -1,6 +1,7 @@
 /** The services of a node that can be made anew while it lives: its overlay and its broadcast. */
 import { createBroadcast } from "../broadcast/driver.ts";
 import type { Broadcast, BroadcastOptions } from "../broadcast/driver.ts";
+import { SeenIds } from "../broadcast/seen_ids.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { createMembership } from "../membership/driver.ts";
 import type { MembershipDriver, MembershipDriverOptions } from "../membership/driver.ts";
@@ -11,13 +12,14 @@ import type { Services } from "./services.ts";
 /** Starts membership as a service. */
 export function membershipService(
   services: Services,
-  options: Omit<MembershipDriverOptions, "clock" | "links">,
+  options: Omit<MembershipDriverOptions, "clock" | "links" | "failed">,
 ): Omit<MembershipDriver, "close" | "turnToMembers"> & { close(): void } {
   const contacts = new Set<string>();
   const listeners = new Set<(event: MembershipEvent) => void>();
   const neighbours = new Set<NodeName>();
   let hasJoined = false;
   let hasLeft = false;
+  let isDown = false;
   const tell = (event: MembershipEvent) => {
     if (event.type === "peerUp") neighbours.add(event.node);
     else if (event.type === "peerDown") neighbours.delete(event.node);
@@ -31,8 +33,12 @@ export function membershipService(
       driver.on(tell);
       return driver;
     },
-    stop: (current) => current.close(),
+    stop(current) {
+      isDown = true;
+      current.close();
+    },
     renewed(now) {
+      isDown = false;
       // The neighbours of the one that went down are not those of this one.
       for (const node of [...neighbours]) tell({ type: "peerDown", node, reason: "crashed" });
       if (hasJoined) tell({ type: "left" });
@@ -51,8 +57,9 @@ export function membershipService(
       contacts.clear();
       service.current.leave();
     },
-    activeView: () => service.current.activeView(),
-    passiveView: () => service.current.passiveView(),
+    // While it is down: as was told. What it left half done counts no more.
+    activeView: () => isDown ? [...neighbours] : service.current.activeView(),
+    passiveView: () => isDown ? [] : service.current.passiveView(),
     addressesOf: (name) => service.current.addressesOf(name),
     returned: (peer, isCut) => service.run((current) => current.returned(peer, isCut)),
     nodeDown: (name, epoch) => service.run((current) => current.nodeDown(name, epoch)),
@@ -77,9 +84,10 @@ export function broadcastService(
     { topic: string; handler: (payload: Bytes) => void; end(): void }
   >();
   let restarts = -1;
+  const seen = new SeenIds();
   const service = services.add<Broadcast>({
     name: "broadcast",
-    make: (world) => createBroadcast({ ...options, ...world, restarts: ++restarts }),
+    make: (world) => createBroadcast({ ...options, ...world, restarts: ++restarts, seen }),
     stop: (current) => current.close(),
     renewed(now) {
       for (const one of subscriptions) one.end = now.subscribe(one.topic, one.handler);

@@ -31,6 +31,9 @@ function start(fabric: Fabric, name: string, logger: Logger = silentLogger): Tes
     meter,
     isNeeded: () => false,
     members: () => [],
+    failed: (error) => {
+      throw error;
+    },
   });
   const events: string[] = [];
   membership.on((event) => {
