@@ -263,6 +263,40 @@ test("start fails with what init throws", async () => {
   assert.equal(system.all().length, 0);
 });
 
+test("init may take its time, and fail then", async () => {
+  const { calls, system } = actorNetwork().node("a@x");
+  const Late = defineServer({
+    init: async (_ctx, isFine: boolean) => {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      if (!isFine) throw new RangeError("cannot start");
+      return { n: 7 };
+    },
+    calls: { get: (ctx) => ctx.state.n },
+  });
+  // A call that comes early waits for the state.
+  const starting = calls.start(Late, [true], { name: "late" });
+  assert.equal(await calls.client(Late, "late").get(), 7);
+  assert.equal(system.find("late")?.pid.equals(await starting), true);
+  await assert.rejects(calls.start(Late, [false], { name: "never" }), /cannot start/);
+  assert.equal(system.find("never"), undefined);
+  const killed = calls.start(Late, [true], { name: "killed" });
+  system.exit(system.find("killed")?.pid as Pid, "kill");
+  await assert.rejects(killed, NoProcessError);
+});
+
+test("a server is called by its name: of its own node first, then of the cluster", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  const there = await b.calls.start(Counter, [1]);
+  a.names.set("counter", there);
+  const counter = a.calls.client(Counter, "counter");
+  assert.equal(await counter.get(), 1);
+  await counter.reset();
+  assert.equal(await counter.get(), 0);
+  await a.calls.start(Counter, [5], { name: "counter" });
+  assert.equal(await counter.get(), 5);
+});
+
 test("a client of nobody is refused where it is made", () => {
   const { calls } = actorNetwork().node("a@x");
   const Empty = defineServer({ init: () => null });

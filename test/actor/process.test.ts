@@ -280,6 +280,41 @@ test("a message can be sent later, unless that is cancelled or its sender has en
   assert.deepEqual(seen, ["in time"]);
 });
 
+test("an error ends its process with the error itself, stack and all", async () => {
+  const { system, log } = actorNetwork().node("a@x");
+  const done = Promise.withResolvers<unknown>();
+  function culprit(): never {
+    throw new RangeError("a mistake");
+  }
+  system.spawn(async (self) => {
+    const { pid } = self.spawnMonitor(async () => {
+      await Promise.resolve();
+      culprit();
+    });
+    const down = await self.receive() as Down;
+    assert.ok(pid.equals(down.target));
+    done.resolve(down.reason);
+  });
+  const reason = await done.promise as RangeError;
+  assert.ok(reason instanceof RangeError && reason.stack?.includes("culprit"));
+  assert.ok(log.some((line) => /crashed: RangeError: a mistake/.test(line)), log.join("\n"));
+});
+
+test("whoever is killed learns of it by the signal, in the middle of other work", async () => {
+  const { system } = actorNetwork().node("a@x");
+  const told = Promise.withResolvers<string>();
+  const began = Promise.withResolvers<void>();
+  const pid = system.spawn(async (self) => {
+    self.signal.addEventListener("abort", () => told.resolve("aborted"));
+    began.resolve();
+    await new Promise(() => {});
+  });
+  await began.promise;
+  assert.equal(system.find(pid)?.signal.aborted, false);
+  system.exit(pid, "kill");
+  assert.equal(await told.promise, "aborted");
+});
+
 test("code that goes on after its process has ended holds on to nothing", async () => {
   const network = actorNetwork();
   const a = network.node("a@x"), b = network.node("b@x");
