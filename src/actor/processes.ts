@@ -1,6 +1,6 @@
 /** What can be seen of processes from outside: who is there, what they hold, what they get. */
 import { Pid } from "../wire/pid.ts";
-import { readable } from "./calls.ts";
+import { readable } from "./call.ts";
 import { NoProcessError } from "./errors.ts";
 import type { ExitReason } from "./messages.ts";
 import type { Process, ProcessKind } from "./process.ts";

@@ -9,7 +9,7 @@ import { FrameType } from "../wire/frame_types.ts";
 import { isNodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { ByteReader } from "../wire/varint.ts";
-import { unsendable } from "./calls.ts";
+import { unsendable } from "./call.ts";
 import { createDeadlines } from "./deadlines.ts";
 import {
   CallTimeoutError,
