@@ -1,9 +1,9 @@
 /** One call: in its server's mailbox, and at its caller. */
 import type { Timer } from "../base/clock.ts";
-import { messageOf } from "../base/errors.ts";
+
 import type { NodeName } from "../wire/node_name.ts";
 import type { Pid } from "../wire/pid.ts";
-import { NodeDownError, NoProcessError, RemoteError } from "./errors.ts";
+import { NodeDownError, NoProcessError, RemoteError, unsendable } from "./errors.ts";
 import { CastRequest } from "./gen_server.ts";
 import type { CallRequest } from "./gen_server.ts";
 import type { ExitReason } from "./messages.ts";
@@ -179,15 +179,6 @@ export class OwnCall extends Call implements Pending {
     this.timer?.cancel();
     if (this.onAbort !== undefined) this.signal?.removeEventListener("abort", this.onAbort);
   }
-}
-
-/** What a caller is told in place of a result or a thrown value that cannot travel. */
-export function unsendable(value: unknown, problem: unknown): Error {
-  const why = messageOf(problem);
-  if (!(value instanceof Error)) return new TypeError(`the result cannot be sent: ${why}`);
-  const told = new Error(`${value.message} (the rest of it cannot be sent: ${why})`);
-  told.name = value.name;
-  return told;
 }
 
 /** A message for people: calls and casts without what is inside them. */

@@ -8,8 +8,14 @@ import { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { Pid } from "../wire/pid.ts";
 import type { ByteReader } from "../wire/varint.ts";
-import { CallTimeoutError, NodeDownError, NoProcessError, RemoteError } from "./errors.ts";
-import { Call, isCall, OwnCall, ServedCall, unsendable } from "./call.ts";
+import {
+  CallTimeoutError,
+  NodeDownError,
+  NoProcessError,
+  RemoteError,
+  unsendable,
+} from "./errors.ts";
+import { Call, isCall, OwnCall, ServedCall } from "./call.ts";
 import type { Pending } from "./call.ts";
 import { createDeadlines } from "./deadlines.ts";
 import { CALL_OPTIONS, CastRequest, serve } from "./gen_server.ts";

@@ -1,4 +1,4 @@
-import { BarrelError } from "../base/errors.ts";
+import { BarrelError, messageOf } from "../base/errors.ts";
 import type { NodeName } from "../wire/node_name.ts";
 
 /** A call got no answer in time. The server may still carry it out; its answer goes nowhere. */
@@ -49,13 +49,43 @@ export class RemoteError extends BarrelError {
   }
 }
 
-/** Printable form of an exit reason or of any value. */
+/** Printable form of an exit reason or of any value; never throws, whatever the value does. */
 export function text(value: unknown): string {
-  if (typeof value === "string") return value;
-  if (value instanceof Error) return `${value.name}: ${value.message}`;
   try {
+    if (typeof value === "string") return value;
+    if (value instanceof Error) return `${value.name}: ${value.message}`;
     return JSON.stringify(value) ?? String(value);
   } catch {
+    return asString(value);
+  }
+}
+
+function asString(value: unknown): string {
+  try {
     return String(value);
+  } catch {
+    return "a value that cannot be printed";
+  }
+}
+
+/** Units of a text that is told in place of what cannot travel: it fits into any message. */
+const TOLD = 100;
+
+/** As {@link text}, short and well-formed: this can always travel. */
+export function told(value: unknown): string {
+  return text(value).slice(0, TOLD).toWellFormed();
+}
+
+/** What a caller is told in place of a result or a thrown value that cannot travel. */
+export function unsendable(value: unknown, problem: unknown): Error {
+  const why = told(messageOf(problem));
+  if (!(value instanceof Error)) return new TypeError(`the result cannot be sent: ${why}`);
+  try {
+    const error = new Error(`${told(value.message)} (the rest of it cannot be sent: ${why})`);
+    error.name = told(value.name);
+    const { code } = value as { code?: unknown };
+    return typeof code === "string" ? Object.assign(error, { code: told(code) }) : error;
+  } catch {
+    return new TypeError(`the result cannot be sent: ${why}`);
   }
 }

@@ -11,7 +11,7 @@ import type { MessageEncoder } from "../wire/encoder.ts";
 import type { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { Life, Pid } from "../wire/pid.ts";
-import { text } from "./errors.ts";
+import { told } from "./errors.ts";
 import type { ExitReason } from "./messages.ts";
 import type { Process } from "./process.ts";
 import type { ActorSystemOptions } from "./system.ts";
@@ -143,7 +143,7 @@ export class Peers {
     try {
       payload = this.#encoder.encode(reason, ends);
     } catch {
-      payload = this.#encoder.encode(text(reason), ends);
+      payload = this.#encoder.encode(told(reason), ends);
     }
     this.signal(to, key, type, head, payload);
   }

@@ -9,7 +9,6 @@ import { FrameType } from "../wire/frame_types.ts";
 import { isNodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import type { ByteReader } from "../wire/varint.ts";
-import { unsendable } from "./call.ts";
 import { createDeadlines } from "./deadlines.ts";
 import {
   CallTimeoutError,
@@ -17,6 +16,7 @@ import {
   NoProcedureError,
   NoProcessError,
   RemoteError,
+  unsendable,
 } from "./errors.ts";
 import { CALL_OPTIONS } from "./gen_server.ts";
 import type { CallOptions } from "./gen_server.ts";

@@ -129,6 +129,8 @@ export class MessageEncoder {
       const tag = tagOf(value);
       if (tag !== undefined) {
         this.#head(TAG, tag);
+        // Of a detached buffer nothing is left, not even a view can be made.
+        if (value.byteLength === 0) return this.#bytes(new Uint8Array(0));
         return this.#bytes(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
       }
     }

@@ -68,6 +68,11 @@ export class Pid<Msg = any> {
       other.epoch === this.epoch;
   }
 
+  /** What `JSON.stringify` writes, for logs. */
+  toJSON(): { node: NodeName; epoch: number; id: number } {
+    return { node: this.node, epoch: this.epoch, id: this.id };
+  }
+
   /** `<node1@127.0.0.1.42>`. */
   toString(): string {
     return `<${this.node}.${this.id}>`;

@@ -10,7 +10,7 @@ import {
 import { defineServer } from "../../src/actor/gen_server.ts";
 import { concat } from "../../src/base/bytes.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
-import { Timeout } from "../../src/actor/messages.ts";
+import { Down, Timeout } from "../../src/actor/messages.ts";
 import { child } from "../../src/actor/supervisor_spec.ts";
 import type { Pid } from "../../src/wire/pid.ts";
 import { afterEach, test, waitFor } from "../harness.ts";
@@ -37,6 +37,10 @@ const Counter = defineServer({
     unsendable: () => () => {},
     failBadly: () => {
       throw Object.assign(new RangeError("no such thing"), { data: () => {} });
+    },
+    refuse: (_ctx, text: string): number => {
+      const message = `no such name ${text.slice(0, -1)}${text.slice(0, -1)}`;
+      throw Object.assign(new Error(message), { code: "no_name" });
     },
     stop: (ctx) => {
       ctx.stop("enough");
@@ -103,7 +107,43 @@ test("what cannot travel fails at its sender, here as on another node", async ()
       return error instanceof RemoteError && error.name === "RangeError" &&
         error.message.startsWith("no such thing (the rest of it cannot be sent: $.data");
     });
+    // What it throws has words of ours in it that cannot travel either.
+    for (const text of ["abcd\u{1F600}", "x".repeat((1 << 19) + 9)]) {
+      await assert.rejects(counter.refuse(text), (error) => {
+        const cause = (error as RemoteError).cause as Error & { code?: unknown };
+        return error instanceof RemoteError && error.message.startsWith("no such name") &&
+          cause.code === "no_name";
+      });
+    }
     assert.equal(await counter.get(), 0, "the server lives on");
+  }
+});
+
+test("a reason that cannot travel is told in words, and its process ends whole", async () => {
+  const network = actorNetwork();
+  const a = network.node("a@x"), b = network.node("b@x");
+  const unprintable = {
+    toJSON() {
+      throw new Error("no");
+    },
+    toString() {
+      throw new Error("no");
+    },
+  };
+  for (const reason of [new Error("half a pair: \ud83d"), "x".repeat(1 << 21), unprintable]) {
+    const victim = b.system.spawn(async (self) => {
+      await self.receive();
+      throw reason;
+    });
+    const down = Promise.withResolvers<Down>();
+    a.system.spawn(async (self) => {
+      self.monitor(victim);
+      void victim.send("go");
+      down.resolve(await self.receive((message) => message instanceof Down ? message : undefined));
+    });
+    const told = (await down.promise).reason;
+    assert.ok(typeof told === "string" && told.length <= 100 && told.isWellFormed());
+    assert.equal(b.system.find(victim), undefined);
   }
 });
 

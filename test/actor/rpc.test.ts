@@ -54,6 +54,10 @@ function mathApi(rpc?: Rpc) {
       for (let i = 0; i < n; i++) yield i;
       throw new RangeError(`no ${n}`);
     },
+    *halfAPair(text: string): Generator<unknown> {
+      yield 1;
+      throw new Error(`no such name ${text.slice(0, -1)}`);
+    },
     *unsendableAt(n: number): Generator<unknown> {
       for (let i = 0; i < n; i++) yield i;
       yield () => {};
@@ -193,6 +197,9 @@ describe("a remote procedure", () => {
     for (const math of [remote, local]) {
       await assert.rejects(Promise.resolve(math.unsendable()), /the result cannot be sent/);
       await assert.rejects(Promise.resolve(math.unsendableAt(3)), /the result cannot be sent/);
+      await assert.rejects(async () => {
+        for await (const item of math.halfAPair("\u{1F600}")) assert.equal(item, 1);
+      }, /no such name/);
       assert.throws(() => math.add(Symbol("x") as unknown as number, 1), EncodeError);
     }
     const away = a.rpc.client<{ x(): void }>("c@x", "math");
