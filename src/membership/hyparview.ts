@@ -122,6 +122,8 @@ export class HyParView {
       case "known":
         for (const peer of event.peers) {
           if (!views.isFull) views.learn(peer, now);
+          // Before the next one takes its place in a small passive view.
+          if (views.refillAt <= now) views.refill(now);
           if (!views.isKnown(peer.name)) views.strangers.add(peer, now);
         }
         break;

@@ -37,7 +37,7 @@ const MAX_BOOK = 256;
 const DISASTER_MS = 10_000;
 /** Between two questions for members that we could turn to, doubled up to the maximum. */
 const SEEK_PAUSE_MS = 250;
-const SEEK_PAUSE_MAX_MS = 120_000;
+const SEEK_PAUSE_MAX_MS = 60_000;
 /** A link that we have no more use for is kept for this long: a next request may come soon. */
 const RELEASE_MS = 10_000;
 
