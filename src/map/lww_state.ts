@@ -45,8 +45,11 @@ export type LwwEffect =
     readonly value: Bytes | undefined;
     readonly isLocal: boolean;
   }
-  /** What another replica wrote under a key up to `seq` is replaced; 0 when that need not be kept. */
-  | ({ readonly type: "replaced" } & Replaced)
+  /**
+   * What another replica wrote under a key up to `seq` is replaced; 0 when that need not be kept.
+   * `isNew` when nothing was kept of it before.
+   */
+  | ({ readonly type: "replaced"; readonly isNew: boolean } & Replaced)
   /** A stamp that our clock follows. */
   | { readonly type: "follow"; readonly stamp: Stamp }
   /** A row that is held and not shown. */
@@ -372,7 +375,7 @@ export class LwwState {
     }
     const isSettled = (origin: OriginId, seq: number) => this.#isSettled(key, origin, seq);
     for (const origin of this.#replaced.settle(key, this.#wallMs, isSettled)) {
-      effects.push({ type: "replaced", key, origin, seq: 0 });
+      effects.push({ type: "replaced", key, origin, seq: 0, isNew: false });
     }
   }
 
@@ -395,7 +398,9 @@ export class LwwState {
   #note(replaced: Replaced, author: OriginId, effects: LwwEffect[]): void {
     if (replaced.origin === this.#port.origin) return;
     const added = this.#replaced.add(replaced, author);
-    if (added === "new") effects.push({ type: "replaced", ...replaced });
+    if (added === "new" || added === "more") {
+      effects.push({ type: "replaced", ...replaced, isNew: added === "new" });
+    }
     if (added !== "full") return;
     effects.push({ type: "claimRefused", key: replaced.key, origin: author, reason: "too_many" });
   }

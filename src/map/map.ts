@@ -17,7 +17,6 @@ import type { DecodeContext } from "../wire/decoder.ts";
 import { MAX_MAP_VALUE_BYTES } from "./entry.ts";
 import { watchOtherKind } from "./other_kind.ts";
 import { readReplaced, saveReplaced } from "./replaced.ts";
-import type { Replaced } from "./replaced.ts";
 import { LwwState } from "./lww_state.ts";
 import type { LwwEffect } from "./lww_state.ts";
 import type { MapOptions } from "./options.ts";
@@ -288,8 +287,8 @@ class MapDriver<V> implements SharedMap<V> {
     });
   }
 
-  #remember(replaced: Replaced): void {
-    this.#memory?.write([{ table: this.#table, ...saveReplaced(replaced) }]);
+  #remember({ isNew, ...replaced }: LwwEffect & { readonly type: "replaced" }): void {
+    this.#memory?.write([{ table: this.#table, ...saveReplaced(replaced), isNew }]);
   }
 
   #hidden(key: string, reason: string): void {

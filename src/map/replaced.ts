@@ -37,8 +37,8 @@ export class ReplacedDots {
   readonly #authored = new Map<OriginId, number>();
   #count = 0;
 
-  /** Notes what a row of `author` says; `"full"` when there is no room for it. */
-  add({ key, origin, seq }: Replaced, author?: OriginId): "new" | "known" | "full" {
+  /** Notes what a row of `author` says: `"more"` than of that origin before, `"full"` when there is no room. */
+  add({ key, origin, seq }: Replaced, author?: OriginId): "new" | "more" | "known" | "full" {
     const origins = this.#keys.get(key) ?? new Map<OriginId, Known>();
     const known = origins.get(origin);
     if (known !== undefined && known.seq >= seq) return "known";
@@ -51,7 +51,7 @@ export class ReplacedDots {
     }
     const by = known === undefined ? author : known.author;
     this.#keys.set(key, origins.set(origin, { seq, author: by, settledAt: undefined }));
-    return "new";
+    return known === undefined ? "new" : "more";
   }
 
   /** The last replaced dot of an origin under a key; 0 without one. */

@@ -201,6 +201,7 @@ class Driver implements Replication {
     const saved = disk && readSaved(name, disk.entries(tableOf(name)));
     if (saved?.isDamaged === true) this.#refused("bad_saved_rows", name);
     const before = this.#listeners.get(name);
+    const diskBefore = this.#disks.get(name);
     if (disk !== undefined) this.#disks.set(name, this.#diskOf(name, disk));
     // What is on the disk is told as it is read.
     if (onChange !== undefined) this.#listeners.set(name, onChange);
@@ -209,10 +210,11 @@ class Driver implements Replication {
       this.#feed(saved === undefined ? event : { ...event, saved });
     } catch (error) {
       if (before !== undefined) this.#listeners.set(name, before);
+      if (diskBefore !== undefined) this.#disks.set(name, diskBefore);
+      else this.#disks.delete(name);
       throw error;
     }
     this.#atEndOfTurn();
-    this.#disks.get(name)?.others.write(saved?.strays ?? []);
     const state = this.#machine.store(name) as StoreState;
     return {
       name,
@@ -378,13 +380,7 @@ class Driver implements Replication {
   }
 
   #diskOf(name: string, disk: DurableStore): Disk {
-    const refused = (error: Error, isLost: boolean) => {
-      this.#unsaved(name, error);
-      if (!isLost) return;
-      this.#logOnce(`lost ${name}`, "error", "too much waits for the disk: what it has is old", {
-        store: name,
-      });
-    };
+    const refused = (error: Error) => this.#unsaved(name, error);
     const { clock } = this.#options;
     return { store: disk, others: new PatientWriter({ disk, clock, refused }) };
   }

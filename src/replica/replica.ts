@@ -14,7 +14,7 @@ import type { Random } from "../base/random.ts";
 import { NO_VERSION } from "../crdt/version_vector.ts";
 import type { NodeName } from "../wire/node_name.ts";
 import { AntiEntropy } from "./anti_entropy.ts";
-import type { Write } from "../storage/contract.ts";
+import type { PatientWrite } from "../storage/patient_writer.ts";
 import { headMessage, originIn } from "./head.ts";
 import type { Head, OriginId } from "./head.ts";
 import {
@@ -113,7 +113,7 @@ export type ReplicaEffect =
   | {
     readonly type: "save";
     readonly store: string;
-    readonly writes: readonly Write[];
+    readonly writes: readonly PatientWrite[];
     readonly id: number | undefined;
   }
   | { readonly type: "change"; readonly store: string; readonly change: Change }
@@ -326,7 +326,7 @@ export class Replica {
     const publicKey = this.#publicKey;
     const author = { publicKey, epoch: saved?.epoch ?? epoch };
     const state = this.#newStore(name, author, validate, admission);
-    const bad: Write[] = [];
+    const bad: PatientWrite[] = [...saved?.strays ?? []];
     for (const delta of saved?.deltas ?? []) {
       if (state.load(delta)) continue;
       this.#refuse("bad_saved_rows", name);
@@ -469,7 +469,7 @@ export class Replica {
     for (const peer of this.#neighbours) this.#antiEntropy.neighbourUp(peer, now);
   }
 
-  #save(store: string, writes: readonly Write[], id: number | undefined): void {
+  #save(store: string, writes: readonly PatientWrite[], id: number | undefined): void {
     if (this.#saving.has(store)) this.#effects.push({ type: "save", store, writes, id });
   }
 

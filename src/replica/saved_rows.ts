@@ -5,12 +5,13 @@
 import { fromUtf8, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Write } from "../storage/contract.ts";
+import type { PatientWrite } from "../storage/patient_writer.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 import { ByteReader } from "../wire/varint.ts";
 import { originBytes } from "./head.ts";
 import type { Head, OriginId } from "./head.ts";
 import { MAX_KEY_BYTES } from "./limits.ts";
-import type { Delta, Plan, Put } from "./origin_rows.ts";
+import type { Delta, Put } from "./origin_rows.ts";
 
 const OWN = "own";
 
@@ -19,23 +20,37 @@ export function tableOf(store: string): string {
   return `replica ${store}`;
 }
 
-/** The writes that take an origin to `head`. */
+/** Rows that are gone, and then rows that came. */
+export interface Moved {
+  readonly gone: readonly Pick<Put, "seq">[];
+  readonly added: readonly Put[];
+}
+
+/**
+ * The writes that take an origin to `head`. A row is made into bytes as its write is read: those that
+ * wait for the disk are not held twice.
+ */
 export function savedMove(
   store: string,
   origin: OriginId,
   head: Head,
-  { gone, added }: Pick<Plan, "gone" | "added">,
-): Write[] {
+  { gone, added }: Moved,
+): PatientWrite[] {
   const table = tableOf(store);
   const prefix = hex(originBytes(origin));
-  const writes: Write[] = gone.map(({ seq }) => (
+  const writes: PatientWrite[] = gone.map(({ seq }) => (
     { table, key: rowKey(prefix, seq), value: undefined }
   ));
   for (const put of added) {
-    const writer = new ByteWriter(put.value.length + 32);
-    writer.block(utf8(put.key));
-    writer.raw(put.value);
-    writes.push({ table, key: rowKey(prefix, put.seq), value: writer.finish() });
+    writes.push({
+      table,
+      key: rowKey(prefix, put.seq),
+      get value() {
+        return rowBytes(put);
+      },
+      // Where a row takes the number of another, that one is among those that are gone.
+      isNew: true,
+    });
   }
   const writer = new ByteWriter(192);
   writer.raw(head.author);
@@ -112,6 +127,13 @@ export function erased(store: string, origin: OriginId, { puts }: Delta): Write[
 
 function wholeDelta(head: Head, puts: readonly Put[]): Delta {
   return { head, from: 0, earlier: { type: "kept", runs: [] }, puts };
+}
+
+function rowBytes({ key, value }: Put): Bytes {
+  const writer = new ByteWriter(value.length + 32);
+  writer.block(utf8(key));
+  writer.raw(value);
+  return writer.finish();
 }
 
 function readHead(value: Bytes): Head {

@@ -71,8 +71,8 @@ export interface StoreSink {
   changed(change: Change): void;
   /** A row of `reason` is held and relayed, but readers do not see it. */
   invalidRow(reason: string): void;
-  /** The rows of another's origin moved to `head`. */
-  moved(origin: OriginId, head: Head, plan: Pick<Plan, "gone" | "added">): void;
+  /** The rows of another's origin moved to `head`: these are gone, then those came. */
+  moved(origin: OriginId, head: Head, rows: Pick<Plan, "gone" | "added">): void;
 }
 
 const STRANGERS_LOOKED_AT = 64;
@@ -306,7 +306,7 @@ export class StoreState {
     this.#bytes += rows.bytes - bytesBefore;
     this.#origins.set(origin, rows);
     if (!isMember) this.#strangers.add(origin);
-    this.#sink.moved(origin, head, plan);
+    this.#sink.moved(origin, head, { gone: before, added });
     const isHidden = this.#isHidden(origin, head.epoch);
     this.digests.set(origin, isHidden ? undefined : head);
     this.#tell(origin, oldHead, wasHidden ? [] : before, head, isHidden ? [] : added);
