@@ -644,6 +644,7 @@ export class Replica {
     if (store.own.batch !== undefined && saving?.under === undefined) {
       this.#outdated.add(store.name);
     }
+    if (saving?.under !== undefined) this.#undo(store);
     store.abandon(epoch);
     if (saving !== undefined) {
       saving.under = undefined;
@@ -652,6 +653,15 @@ export class Replica {
     this.#refuse("own_rows_lost", store.name);
     this.#cut(store);
     return true;
+  }
+
+  // The disk may take the batch that it has been given; what it is to have of us is without it.
+  #undo(store: StoreState): void {
+    const { head } = store.signedRows;
+    const plan = store.own.batch?.plan;
+    if (head === undefined || plan === undefined) return;
+    const rows = { gone: [...plan.added, ...plan.gone], added: plan.gone };
+    this.#save(store.name, savedMove(store.name, store.self.origin, head, rows), undefined);
   }
 
   #relayedBytes(): number {

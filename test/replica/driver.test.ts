@@ -12,6 +12,8 @@ import { createReplication } from "../../src/replica/driver.ts";
 import { originOf } from "../../src/replica/head.ts";
 import type { Replication, Store } from "../../src/replica/driver.ts";
 import type { Change } from "../../src/replica/store_state.ts";
+import { tableOf } from "../../src/replica/saved_rows.ts";
+import { memoryStore } from "../../src/storage/memory.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
 import { describe, test } from "../harness.ts";
 
@@ -97,6 +99,22 @@ function open(peer: Peer, name = "test"): {
 }
 
 describe("replication", () => {
+  test("a name that is taken changes nothing of where the first store is kept", async () => {
+    const { add, close } = await network();
+    const { replication } = await add("a@test");
+    const [disk, other] = [memoryStore(), memoryStore()];
+    const store = replication.createStore({ name: "kept/test/x", disk });
+    assert.throws(
+      () => replication.createStore({ name: "kept/test/x", disk: other }),
+      ConflictError,
+    );
+    store.put("k", utf8("1"));
+    await store.flushed();
+    const table = tableOf("kept/test/x");
+    assert.deepEqual([disk.entries(table).length, other.entries(table).length], [3, 0]);
+    close();
+  });
+
   test("rows travel between nodes with real signatures, by broadcast and by pull", async () => {
     const { add, link, close } = await network();
     const [a, b] = [await add("a@test"), await add("b@test")];

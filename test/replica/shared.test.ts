@@ -9,6 +9,7 @@ import { Replica } from "../../src/replica/replica.ts";
 import type { ReplicaEffect } from "../../src/replica/replica.ts";
 import { readSaved, savedLife, savedMove } from "../../src/replica/saved_rows.ts";
 import { SetHash } from "../../src/replica/set_hash.ts";
+import type { Write } from "../../src/storage/contract.ts";
 import { describe, test } from "../harness.ts";
 import { sha256, signAs } from "./world.ts";
 
@@ -48,6 +49,21 @@ function take(replica: Replica, body: Bytes): ReplicaEffect[] {
         : []
     ),
   );
+}
+
+/** A table on a disk. */
+function fileOf() {
+  const entries = new Map<string, Bytes>();
+  return {
+    entries,
+    take(writes: readonly Write[]) {
+      for (const { key, value } of writes) {
+        if (value === undefined) entries.delete(key);
+        else entries.set(key, value);
+      }
+    },
+    read: (store: string) => readSaved(store, [...entries].sort(([a], [b]) => a < b ? -1 : 1)),
+  };
 }
 
 const validate = () => undefined;
@@ -184,4 +200,61 @@ describe("shared stores", () => {
     own.handle({ type: "createStore", name: store, validate, saved: lost }, 0);
     assert.equal(own.store(store)?.self.epoch, 7);
   });
+
+  test("keep what was held for others where the disk has such rows without a head", () => {
+    const store = "kept/map/x";
+    const { head, puts } = delta(store);
+    const file = fileOf();
+    const added = [...puts, { seq: 9, key: "stray", value: utf8("") }];
+    file.take(savedMove(store, originIn(store, KEY, 1, sha256), head, { gone: [], added }));
+    for (const key of [...file.entries.keys()]) if (key.endsWith("/h")) file.entries.delete(key);
+    const replica = replicaOf();
+    take(replica, broadcast(store));
+    const saved = file.read(store);
+    assert.ok(saved.isDamaged);
+    const effects = replica.handle({ type: "createStore", name: store, validate, saved }, 0);
+    for (const effect of effects) if (effect.type === "save") file.take(effect.writes);
+    const again = file.read(store);
+    assert.deepEqual([again.isDamaged, again.deltas[0]?.puts.length], [false, 1]);
+  });
+
+  for (const isTaken of [true, false]) {
+    const fate = isTaken ? "takes" : "refuses";
+    test(`add up on a disk that ${fate} a batch of a life that was given up meanwhile`, () => {
+      const store = "kept/map/x";
+      const file = fileOf();
+      const write = (replica: Replica, key: string) => {
+        replica.handle({ type: "put", store, key, value: utf8(key) }, 0);
+        replica.handle({ type: "turnEnded" }, 0);
+        const effects = replica.handle({ type: "signed", store, signature: new Uint8Array(64) }, 0);
+        return effects[0] as ReplicaEffect & { type: "save" };
+      };
+      const open = (epoch: number) => {
+        const replica = replicaOf("a", epoch);
+        const saved = file.read(store);
+        const effects = replica.handle({ type: "createStore", name: store, validate, saved }, 0);
+        return { replica, effects };
+      };
+      const { replica: first } = open(3);
+      file.take(write(first, "old").writes);
+      const { replica } = open(7);
+      replica.handle({ type: "put", store, key: "old", value: utf8("newer") }, 0);
+      const batch = write(replica, "new");
+      assert.equal(batch.type, "save");
+      const sum = new SetHash(sha256);
+      const put = { seq: 5, key: "lost", value: utf8("lost") };
+      sum.add(put.seq, put.key, put.value);
+      const author = sha256(utf8("a"));
+      const body = { author, epoch: 3, seq: 5, hash: sum.digest() };
+      const head = { ...body, signature: signAs(author, headMessage(store, body)) };
+      const news = { head, from: 0, earlier: { type: "removed", dots: [] }, puts: [put] } as const;
+      const effects = take(replica, encodeDelta(store, news)[0] as Bytes);
+      assert.equal(replica.store(store)?.self.epoch, 7, "it goes on as another life");
+      if (isTaken) file.take(batch.writes);
+      for (const effect of effects) if (effect.type === "save") file.take(effect.writes);
+      const { replica: last, effects: told } = open(8);
+      assert.ok(!types(told).includes("save"), "nothing of it is dropped");
+      assert.equal(last.store(store)?.rowsOf("lost").length, 1);
+    });
+  }
 });
