@@ -286,6 +286,7 @@ describe("a map's state", () => {
     const honest = { key: "honest", origin: originOf(1), seq: 1 };
     assert.equal(replaced.add(honest, "h".repeat(16)), "new");
     assert.equal(replaced.add(honest, liar), "known");
+    assert.equal(replaced.add({ ...honest, seq: 2 }, liar), "more");
     // What is forgotten makes room.
     for (const wallMs of [0, 600_000]) {
       for (const key of [...replaced.keys()]) replaced.settle(key, wallMs, () => true);

@@ -248,7 +248,7 @@ interface Author {
 }
 
 const text = (rows: Iterable<Put>) =>
-  JSON.stringify([...rows].map(({ seq, key, value }) => [seq, key, value[0]]).sort());
+  [...rows].map(({ seq, key, value }) => `${seq} ${key} ${value[0]}`).sort().join();
 
 async function play(steps: readonly Step[], isClosed: boolean): Promise<void> {
   const { time, disk, writer } = setUp();
