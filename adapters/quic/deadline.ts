@@ -9,18 +9,17 @@ export class Deadline {
   readonly #stopped: Promise<never>;
   #stop: (error: TransportError) => void = () => {};
 
-  constructor(address: string, { clock, signal, timeoutMs }: DialOptions) {
+  /** @param late makes the error of when the time is up */
+  constructor({ clock, signal, timeoutMs }: DialOptions, late: () => TransportError) {
     this.#signal = signal;
     this.#stopped = new Promise((_, reject) => (this.#stop = reject));
     this.#stopped.catch(() => {});
-    this.#timer = clock.after(timeoutMs, () => {
-      this.#stop(new TransportError("timeout", `${address} did not answer in ${timeoutMs} ms`));
-    });
+    this.#timer = clock.after(timeoutMs, () => this.#stop(late()));
     if (signal?.aborted) this.#aborted();
     signal?.addEventListener("abort", this.#aborted, { once: true });
   }
 
-  /** `work`, unless the time is up first. @throws TransportError `timeout`, `aborted` */
+  /** `work`, unless the time is up first. @throws what `late` made; TransportError `aborted` */
   race<T>(work: Promise<T>): Promise<T> {
     return Promise.race([this.#stopped, work]);
   }
@@ -34,4 +33,9 @@ export class Deadline {
   readonly #aborted = (): void => {
     this.#stop(new TransportError("aborted", "the dial was aborted"));
   };
+}
+
+/** The error of a dial that nobody answered in time. */
+export function noAnswer(address: string, timeoutMs: number): TransportError {
+  return new TransportError("timeout", `${address} did not answer in ${timeoutMs} ms`);
 }

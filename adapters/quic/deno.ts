@@ -28,6 +28,7 @@ import {
 } from "./address.ts";
 import type { QuicAddress, ResolveName } from "./address.ts";
 import { ALPN } from "./alpn.ts";
+import { noAnswer } from "./deadline.ts";
 import { dialEach } from "./dial_each.ts";
 import { paced } from "./dial_pacer.ts";
 import { DialPorts } from "./dial_ports.ts";
@@ -193,8 +194,7 @@ function connect(
     };
     const aborted = () => giveUp(new TransportError("aborted", "the dial was aborted"));
     const timer = options.clock.after(options.timeoutMs, () => {
-      const where = formatAddress(target.host, target.port);
-      giveUp(new TransportError("timeout", `${where} did not answer in ${options.timeoutMs} ms`));
+      giveUp(noAnswer(formatAddress(target.host, target.port), options.timeoutMs));
     });
     if (signal?.aborted) return aborted();
     signal?.addEventListener("abort", aborted, { once: true });

@@ -31,6 +31,7 @@ import {
 import type { QuicAddress, ResolveName } from "./address.ts";
 import { ALPN } from "./alpn.ts";
 import { tuneBunSocket } from "./bun_socket.ts";
+import { noAnswer } from "./deadline.ts";
 import { dialEach } from "./dial_each.ts";
 import { paced } from "./dial_pacer.ts";
 import { DialPorts } from "./dial_ports.ts";
@@ -120,7 +121,7 @@ async function listen(quic: NodeQuic, address: string, options: ListenOptions): 
     // Bun resolves although the bind failed, and says so here.
     throw listenError(address, await endpoint.closed.then(() => undefined, (error) => error));
   }
-  if ("Bun" in globalThis) await tuneBunSocket(endpoint.address.port, options.logger);
+  await tune(endpoint, options);
   const listener: EndpointListener = {
     endpoint,
     isIpv6,
@@ -141,6 +142,15 @@ async function listen(quic: NodeQuic, address: string, options: ListenOptions): 
   };
   listeners.add(listener);
   return listener;
+}
+
+// Once for each: it has a socket when it listens or has dialled.
+const tuned = new WeakSet<QuicEndpoint>();
+
+async function tune(endpoint: QuicEndpoint, { logger }: ConnectionOptions): Promise<void> {
+  if (!("Bun" in globalThis) || endpoint.address === undefined || tuned.has(endpoint)) return;
+  tuned.add(endpoint);
+  await tuneBunSocket(endpoint.address.port, logger);
 }
 
 function sniOf(identity: TlsIdentity): object {
@@ -173,7 +183,7 @@ async function dial(
     session?.destroy();
   };
   const timer = options.clock.after(options.timeoutMs, () => {
-    giveUp(new TransportError("timeout", `${address} did not answer in ${options.timeoutMs} ms`));
+    giveUp(noAnswer(address, options.timeoutMs));
   });
   const aborted = () => giveUp(new TransportError("aborted", "the dial was aborted"));
   signal?.addEventListener("abort", aborted, { once: true });
@@ -193,6 +203,7 @@ async function dial(
     session.opened.catch(() => {});
     session.closed.catch(() => {});
     if (gaveUp) session.destroy();
+    await tune(endpoint, options);
     await session.opened;
     if (gaveUp) throw gaveUp;
     const connection = clientConnection(session, address, options);

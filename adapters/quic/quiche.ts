@@ -16,7 +16,7 @@ import type {
 } from "../../src/transport/contract.ts";
 import { formatAddress, parseAddress, resolveAddress, systemNames } from "./address.ts";
 import type { QuicAddress, ResolveName } from "./address.ts";
-import { Deadline } from "./deadline.ts";
+import { Deadline, noAnswer } from "./deadline.ts";
 import { dialEach } from "./dial_each.ts";
 import { paced } from "./dial_pacer.ts";
 import { Acceptor } from "./quiche/acceptor.ts";
@@ -72,7 +72,7 @@ async function dial(
   options: DialOptions,
 ): Promise<Connection> {
   const address = formatAddress(target.host, target.port);
-  const deadline = new Deadline(address, options);
+  const deadline = new Deadline(options, () => noAnswer(address, options.timeoutMs));
   let connection: QuicheConnection | undefined;
   try {
     connection = await connect(quiche, target, options);

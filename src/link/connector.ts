@@ -20,6 +20,7 @@ import type {
 import { CloseCode } from "./close_codes.ts";
 import { FramedPipe } from "./framed_pipe.ts";
 import { hedgedDial } from "./hedged_dial.ts";
+import type { DialAttempt } from "./hedged_dial.ts";
 import { runHandshake } from "./handshake_driver.ts";
 import type { HandshakeContext } from "./handshake_driver.ts";
 import {
@@ -247,11 +248,10 @@ export function createConnector(options: ConnectorOptions): Connector {
       ? undefined
       : listeners.find((listener) => listener.address.startsWith(`${transport.scheme}:`));
     const carrier = await datagrams?.();
-    const dial = (signal: AbortSignal, timeoutMs: number) =>
+    const dial = (attempt: DialAttempt) =>
       transport.dial(address, {
         ...connectionOptions(),
-        timeoutMs,
-        signal,
+        ...attempt,
         ...(carrier === undefined ? {} : { datagrams: carrier }),
         ...(via === undefined ? {} : { via }),
         ...(certificate === undefined ? {} : { expectedCertificate: certificate }),
@@ -259,7 +259,7 @@ export function createConnector(options: ConnectorOptions): Connector {
     // A carrier is of one connection.
     const connection = carrier === undefined
       ? await hedgedDial(dial, { clock, signal: closing.signal, timeoutMs: DIAL_TIMEOUT_MS })
-      : await dial(closing.signal, DIAL_TIMEOUT_MS);
+      : await dial({ signal: closing.signal, timeoutMs: DIAL_TIMEOUT_MS });
     const giveUp = () => connection.close(CloseCode.HANDSHAKE, "closing");
     closing.signal.addEventListener("abort", giveUp);
     void connection.closed.then(() => closing.signal.removeEventListener("abort", giveUp));

@@ -21,7 +21,8 @@ export interface Transport {
   /**
    * Opens a connection; resolves when TLS is done.
    *
-   * @throws TransportError `timeout`, `refused`, `bad_address`, `unreachable`, `tls`, `aborted`.
+   * @throws TransportError `timeout`, `refused`, `bad_address`, `unreachable`, `tls`, `aborted`,
+   *   `overloaded` (it would have to wait for its turn, and too many do, or has waited too long).
    */
   dial(address: string, options: DialOptions): Promise<Connection>;
   /**
@@ -69,8 +70,16 @@ export interface ListenOptions extends ConnectionOptions {
 
 /** Options of {@link Transport.dial}. */
 export interface DialOptions extends ConnectionOptions {
-  /** Deadline of the whole dial, milliseconds. */
+  /** Deadline of the dial from when it begins, milliseconds. Waiting for a turn does not count. */
   readonly timeoutMs: number;
+  /**
+   * Called once, when the first packet is about to leave: at once, or when the dial's turn comes
+   * where a transport lets few begin at a time. A transport that calls it never has its dials joined
+   * by others while they have no answer.
+   */
+  readonly onBegin?: () => void;
+  /** A dial beside or after another in vain: where dials wait for turns, first ones go before it. */
+  readonly isRetry?: boolean;
   /** Leave from this listener's port, where it is of the same transport. */
   readonly via?: Listener;
   /**

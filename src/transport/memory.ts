@@ -331,7 +331,10 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
           // Promised, so that what `listen` throws is a rejection.
           listen: (address, listenOptions) =>
             new Promise((resolve) => resolve(listen(host, address, listenOptions))),
-          dial: (address, dialOptions) => dial(host, address, dialOptions),
+          dial(address, dialOptions) {
+            dialOptions.onBegin?.();
+            return dial(host, address, dialOptions);
+          },
           probe: (address, timeoutMs) => probe(host, address, timeoutMs),
         },
       };

@@ -24,16 +24,19 @@ async function quicWith(resolve: ResolveName): Promise<Transport> {
   }
 }
 
-function begin(resolve: ResolveName) {
+/** With `turns`, attempts begin when the test says so. */
+function begin(resolve: ResolveName, turns = false) {
   const time = manualClock();
   const begun: (PromiseWithResolvers<Connection> & {
     host: string;
     signal: AbortSignal | undefined;
     timeoutMs: number;
+    onBegin: () => void;
   })[] = [];
-  const dialName = dialEach(({ host }, { signal, timeoutMs }) => {
-    const attempt = { ...Promise.withResolvers<Connection>(), host, signal, timeoutMs };
+  const dialName = dialEach(({ host }, { signal, timeoutMs, onBegin = () => {} }) => {
+    const attempt = { ...Promise.withResolvers<Connection>(), host, signal, timeoutMs, onBegin };
     begun.push(attempt);
+    if (!turns) onBegin();
     return attempt.promise;
   }, resolve);
   const start = (options: Partial<DialOptions> = {}) =>
@@ -121,6 +124,44 @@ test("the deadline and the abort of a dial hold for names that do not resolve, t
   flood.start().catch(() => {});
   for (let i = 0; i < 30; i++) await flood.time.pass(250);
   assert.equal(flood.begun.length, 8);
+});
+
+test("an address that waits for its turn is joined by no other, and its time is not up", async () => {
+  const { begun, hosts, start, time } = begin(names("192.0.2.1", "192.0.2.2", "192.0.2.3"), true);
+  let told = 0;
+  const dialled = start({ onBegin: () => void told++ });
+  await time.pass(0);
+  await time.pass(7_000);
+  assert.deepEqual([hosts(), told], [["192.0.2.1"], 0]);
+  begun[0]?.onBegin();
+  assert.equal(told, 1);
+  await time.pass(249);
+  assert.equal(begun.length, 1);
+  await time.pass(1);
+  assert.deepEqual(hosts(), ["192.0.2.1", "192.0.2.2"]);
+  // The second waits: neither time nor a failure of the first lets a third wait behind it.
+  await time.pass(1_000);
+  begun[0]?.reject(failure("unreachable"));
+  await time.pass(0);
+  assert.equal(begun.length, 2);
+  begun[1]?.onBegin();
+  await time.pass(250);
+  assert.deepEqual(begun.map(({ timeoutMs }) => timeoutMs), [5_000, 4_750, 3_500]);
+  const third = connection();
+  begun[2]?.onBegin();
+  begun[2]?.resolve(third);
+  assert.equal(await dialled, third);
+  assert.equal(told, 1);
+  assert.equal(time.waiting(), 0);
+});
+
+test("where there is no turn to be had, no other address is tried", async () => {
+  const { begun, start, time } = begin(names("192.0.2.1", "192.0.2.2"), true);
+  const dialled = start();
+  await time.pass(0);
+  begun[0]?.reject(failure("overloaded"));
+  await assert.rejects(dialled, { reason: "overloaded" });
+  assert.equal(begun.length, 1);
 });
 
 for (const [family, listenOn] of [["IPv4", "127.0.0.1"], ["IPv6", "[::1]"]] as const) {
