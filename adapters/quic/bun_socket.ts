@@ -25,25 +25,35 @@ interface Ffi {
   };
 }
 
+// Who has been told that it does not work here: a node may dial from many ports.
+const told = new WeakSet<Logger>();
+
+/** Opened once: each opening makes trampolines of its own. */
+let opened: ReturnType<Ffi["dlopen"]> | undefined;
+
 /**
- * Makes the socket behind a listener of Bun fit for many peers, on Linux. Bun 1.4 asks the kernel to
- * report ICMP errors (IP_RECVERR). When a peer has died and its host says "port unreachable", the next
+ * Makes the socket behind a listener of Bun, or behind a port that it dials from, fit for many
+ * peers, one after the other or at once, on Linux. Bun 1.4 asks the kernel to report ICMP errors
+ * (IP_RECVERR). When a peer has died and its host says "port unreachable", the next
  * send to somebody else fails with ECONNREFUSED, and Bun's stack sends nothing to anybody for a
  * second: with twenty dead connections a listener at rest answered no dial for 18 s, and it lost
  * track of clients whose address changed. QUIC finds dead peers by timeouts, so the reports are turned
  * off. Bun has no call for that, nor for the size of the buffers, so this asks the C library.
- * Where it cannot, that is logged and the listener works as Bun made it.
+ * Where it cannot, or finds no such socket, that is logged, once to each logger, and the port works
+ * as Bun made it.
  *
- * @param port the UDP port that the listener is bound to
+ * @param port the UDP port that the socket is bound to
  */
 export async function tuneBunSocket(port: number, logger: Logger): Promise<void> {
   if (platform !== "linux") return;
   try {
     const ffi = await import("bun:ffi" as string) as Ffi;
-    const { setsockopt } = cLibrary(ffi).symbols;
+    const { setsockopt } = (opened ??= cLibrary(ffi)).symbols;
     const set = (fd: number, level: number, name: number, value: number) =>
       setsockopt(fd, level, name, Int32Array.of(value), Int32Array.BYTES_PER_ELEMENT) === 0;
-    for (const fd of socketsAt(port)) {
+    const sockets = socketsAt(port);
+    if (sockets.length === 0) throw new Error("/proc shows no socket of this process there");
+    for (const fd of sockets) {
       const isQuiet = set(fd, SOL_IP, IP_RECVERR, 0);
       // Refused on a socket of IPv4.
       set(fd, SOL_IPV6, IPV6_RECVERR, 0);
@@ -52,6 +62,8 @@ export async function tuneBunSocket(port: number, logger: Logger): Promise<void>
       if (!isQuiet) throw new Error("setsockopt was refused");
     }
   } catch (error) {
+    if (told.has(logger)) return;
+    told.add(logger);
     logger.log(
       "warn",
       `peers that die may stall port ${port} for others: ICMP errors stay on (${messageOf(error)})`,
@@ -76,11 +88,9 @@ function cLibrary(ffi: Ffi): ReturnType<Ffi["dlopen"]> {
 function socketsAt(port: number): number[] {
   const end = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   const inodes = new Set<string>();
-  for (const table of ["udp", "udp6"]) {
-    for (const line of tableOf(table)) {
-      const [, local, , , , , , , , inode] = line.trim().split(/\s+/);
-      if (local?.endsWith(end)) inodes.add(`socket:[${inode}]`);
-    }
+  for (const line of [...tableOf("udp"), ...tableOf("udp6")]) {
+    const [, local, , , , , , , , inode] = line.trim().split(/\s+/);
+    if (local?.endsWith(end)) inodes.add(`socket:[${inode}]`);
   }
   return readdirSync("/proc/self/fd").map(Number).filter((fd) => inodes.has(linkOf(fd)));
 }
@@ -88,9 +98,10 @@ function socketsAt(port: number): number[] {
 function tableOf(name: string): string[] {
   try {
     return readFileSync(`/proc/self/net/${name}`, "utf8").split("\n");
-  } catch {
+  } catch (error) {
     // A kernel without IPv6.
-    return [];
+    if ((error as { code?: string }).code === "ENOENT") return [];
+    throw error;
   }
 }
 
