@@ -28,7 +28,7 @@ export class LocalPaths {
   readonly #left = new Map<LocalPath, Timer>();
   // Ports that are the connection's alone, other than the one it was born on.
   readonly #own = new Set<UdpSocket>();
-  // Where the peer is and has been, by name.
+  // Where the peer is and has been, by name: of the paths that quiche knows, whose number it bounds.
   readonly #peers = new Set<string>();
   // An old path is wedged: see `sendNext`.
   #isWedged = false;
@@ -94,9 +94,13 @@ export class LocalPaths {
   /** Notes where the peer is: called while it may be moving. */
   notePeer(): void {
     const { port } = this.#current.name;
-    for (const { active, localHost, peerHost } of this.#handle.pathStats()) {
+    const paths = this.#handle.pathStats();
+    for (const { active, localHost, peerHost } of paths) {
       if (active && localHost.port === port) this.#peers.add(nameOf(peerHost));
     }
+    if (this.#peers.size <= paths.length) return;
+    const known = new Set(paths.map(({ peerHost }) => nameOf(peerHost)));
+    for (const name of this.#peers) if (!known.has(name)) this.#peers.delete(name);
   }
 
   /**
