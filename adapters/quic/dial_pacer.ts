@@ -21,8 +21,8 @@ const LONGEST_WAIT_MS = 15_000;
  * with three times as many, and a socket of the kernel's default size (208 KiB, which Deno and Bun
  * offer no way to change) holds a few dozen of them: of 200 dials at once between two Buns some lost
  * packet after packet. A dial that has had no answer for a while holds nobody up, which makes 80
- * turns a second where nobody answers at all. Retries, and addresses that were silent lately, wait
- * behind all others. `timeoutMs` begins with the turn, and `onBegin` tells of it.
+ * turns a second where nobody answers at all. Retries, and dials to addresses that were silent
+ * lately, get one turn of four while others wait. `timeoutMs` begins with the turn, and `onBegin` tells of it.
  *
  * The result throws what `dial` throws, and TransportError `overloaded` when too many wait already,
  * or the turn does not come in 15 s: nothing was sent then.
