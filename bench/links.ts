@@ -18,7 +18,14 @@ export async function benchLinks(
   children: Children,
 ): Promise<void> {
   const figures = new Map<string, Figures>();
-  for (const pair of pairs) figures.set(pair.pair, await measurePair(pair, isQuick, children));
+  for (const pair of pairs) {
+    try {
+      figures.set(pair.pair, await measurePair(pair, isQuick, children));
+    } catch (error) {
+      // What the client said last, which is in its message, is the step.
+      throw new Error(`${pair.pair}: ${(error as Error).message}`, { cause: error });
+    }
+  }
   if (json) console.log(JSON.stringify({ links: Object.fromEntries(figures) }, null, 2));
   else print(figures);
 }

@@ -21,13 +21,16 @@ const CONNECTS = isQuick ? 4 : 40;
 const HELD = isQuick ? 4 : 150;
 /** Connections before that: what a process needs once is not theirs. */
 const WARM_UP = HELD / 2;
+/** How long anything may take that the server is asked for, on a machine with much other work. */
+const ANSWER_MS = 60_000;
 const RATE_MS = isQuick ? 50 : 1_500;
 const ECHOES = isQuick ? 50 : 3_000;
 const NOTHING = new Uint8Array(0);
 const LARGE = 10 * 2 ** 20;
 
 const [transport] = await transportNamed("quic");
-const rawDialOptions = { ...await rawOptions(), timeoutMs: 10_000 };
+// Hundreds of dials in turn must not make an idle connection look dead.
+const rawDialOptions = { ...await rawOptions(), timeoutMs: ANSWER_MS, idleTimeoutMs: ANSWER_MS };
 const dialRaw = () => transport.dial(rawAddress, rawDialOptions);
 
 type Figures = Omit<
@@ -109,46 +112,92 @@ async function rateOf(connect: () => Promise<void>): Promise<number> {
 }
 
 async function memoryOfConnections(): Promise<number> {
-  const asking = await dialRaw();
+  // Over a connection of its own each time: whatever happened to others while many were dialled.
   const ask = async () => {
-    const pipe = await asking.openPipe("bidirectional");
+    const connection = await dialRaw();
+    const pipe = await connection.openPipe("bidirectional");
     const text = new Promise<string>((resolve) => {
       pipe.onData = (chunk) => resolve(new TextDecoder().decode(chunk));
     });
     pipe.write(Uint8Array.of(MEMORY));
-    const rss = Number(await text);
+    const lost = connection.closed.then(({ reason }) => reason);
+    const rss = Number(await answered(text, lost, "the memory of the bare server"));
     pipe.destroy();
+    connection.close(1, "measured");
     return rss;
   };
   const held: Connection[] = [];
-  for (let i = 0; i < WARM_UP; i++) held.push(await dialRaw());
+  let lost = 0;
+  const hold = async () => {
+    const connection = await dialRaw();
+    held.push(connection);
+    void connection.closed.then(() => lost++);
+  };
+  for (let i = 0; i < WARM_UP; i++) await hold();
   const before = await ask();
-  for (let i = 0; i < HELD; i++) held.push(await dialRaw());
+  for (let i = 0; i < HELD; i++) await hold();
   const after = await ask();
-  for (const connection of [...held, asking]) connection.close(1, "measured");
+  checkHeld(lost, "connections");
+  for (const connection of held) connection.close(1, "measured");
   return (after - before) / HELD / 1000;
 }
 
 async function memoryOfLinks(): Promise<number> {
-  const asking = conversation(await startLinks([]));
+  const ask = async () => {
+    const asking = await startLinks([]);
+    const rss = await conversation(asking).number(Ask.MEMORY);
+    await asking.links.close();
+    return rss;
+  };
   const held: Foundation[] = [];
+  let lost = 0;
   const hold = async () => {
     const node = await startLinks([]);
+    node.links.on(({ type }) => void (type === "linkDown" && lost++));
     await node.links.connectAddress(linkAddress);
     held.push(node);
   };
   for (let i = 0; i < WARM_UP; i++) await hold();
-  const before = await asking.number(Ask.MEMORY);
+  const before = await ask();
   for (let i = 0; i < HELD; i++) await hold();
-  const after = await asking.number(Ask.MEMORY);
+  const after = await ask();
+  checkHeld(lost, "links");
   await Promise.all(held.map(({ links }) => links.close()));
   return (after - before) / HELD / 1000;
 }
 
+/** What is no longer held takes no memory: the figure would be too good. */
+function checkHeld(lost: number, what: string): void {
+  if (lost > 0) throw new Error(`${lost} ${what} that were to rest were lost meanwhile`);
+}
+
+/** An answer of the server, unless what it comes over is lost before, or it takes too long. */
+async function answered<T>(answer: Promise<T>, lost: Promise<string>, what: string): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer in ${ANSWER_MS} ms: ${what}`)), ANSWER_MS);
+  });
+  const gone = lost.then((why) => {
+    throw new Error(`the connection was lost (${why}): ${what}`);
+  });
+  // It ends some time, whoever won.
+  gone.catch(() => {});
+  try {
+    return await Promise.race([answer, gone, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Signals to the server and what it answers. */
 function conversation({ links }: Foundation) {
-  let answered: ((body: Bytes) => void) | undefined;
-  links.signals.onSignal = (_type, body) => answered?.(body);
+  let onAnswer: ((body: Bytes) => void) | undefined;
+  links.signals.onSignal = (_type, body) => onAnswer?.(body);
+  const lost = new Promise<string>((resolve) => {
+    links.on((event) => {
+      if (event.type === "linkDown") resolve(event.reason);
+    });
+  });
   const connected = links.peer(server as NodeName) === undefined
     ? links.connectAddress(linkAddress)
     : undefined;
@@ -156,14 +205,15 @@ function conversation({ links }: Foundation) {
     links.signals.send(server as NodeName, 0, key, FrameType.SEND, NOTHING, payload);
   const ask = async (payload: Uint8Array): Promise<Bytes> => {
     await connected;
-    const answer = new Promise<Bytes>((resolve) => (answered = resolve));
+    const answer = new Promise<Bytes>((resolve) => (onAnswer = resolve));
     void send(1, payload);
     return await answer;
   };
-  const number = async (what: number) =>
+  // Of whole steps: a timer for each echo would be measured, too.
+  const surely = <T>(what: string, step: () => Promise<T>) => answered(step(), lost, what);
+  const askNumber = async (what: number) =>
     Number(new TextDecoder().decode(await ask(Uint8Array.of(what))));
-  return {
-    number,
+  const talk = {
     async echoes(count: number): Promise<number[]> {
       const payload = new Uint8Array(64);
       payload[0] = Ask.ECHO;
@@ -186,13 +236,18 @@ function conversation({ links }: Foundation) {
         }
       };
       await sendFor(RATE_MS / 2);
-      await number(Ask.TOTAL);
+      await askNumber(Ask.TOTAL);
       const start = performance.now();
       await sendFor(RATE_MS);
-      const total = await number(Ask.TOTAL);
+      const total = await askNumber(Ask.TOTAL);
       const perSecond = total / (performance.now() - start) * 1000;
       return bytes > 10_000 ? perSecond / 2 ** 20 : perSecond / bytes;
     },
+  };
+  return {
+    number: (what: number) => surely(`number ${what} of ${server}`, () => askNumber(what)),
+    echoes: (count: number) => surely(`${count} echoes`, () => talk.echoes(count)),
+    rate: (bytes: number) => surely(`messages of ${bytes} bytes`, () => talk.rate(bytes)),
     async whileBusy<T>(work: () => Promise<T>): Promise<T> {
       let isBusy = true;
       const large = new Uint8Array(LARGE);
