@@ -461,15 +461,18 @@ class DenoPipe extends Incoming implements Pipe {
   async #read(reader: ReadableStreamBYOBReader): Promise<void> {
     let clean = true;
     let size = SMALLEST_READ;
+    let buffer: Uint8Array = new Uint8Array(size);
     try {
       for (;;) {
-        const { done, value } = await reader.read(new Uint8Array(size));
+        const { done, value } = await reader.read(buffer);
         if (done) break;
         if (value.length === size) size = Math.min(LARGEST_READ, size * 2);
         else if (value.length < size / 4) size = Math.max(SMALLEST_READ, size / 2);
-        this.deliver(value as Bytes);
+        const isFree = this.deliver(value as Bytes);
         // What a chunk wakes answers some microtasks later: to read on takes long, so that comes after.
         for (let i = 0; i < ANSWERED_WITHIN; i++) await SETTLED;
+        const isOfSize = value.buffer.byteLength === size;
+        buffer = isFree && isOfSize ? new Uint8Array(value.buffer) : new Uint8Array(size);
       }
     } catch {
       clean = false;

@@ -1,4 +1,5 @@
 import type { Bytes } from "../../src/base/bytes.ts";
+import { SPENT } from "../../src/transport/contract.ts";
 
 /**
  * The receiving half of a pipe: holds chunks back until `onData` is set, which the contract lets
@@ -7,16 +8,16 @@ import type { Bytes } from "../../src/base/bytes.ts";
 export class Incoming {
   /** See `Pipe.onEnd`. */
   onEnd: ((clean: boolean) => void) | undefined;
-  #onData: ((chunk: Bytes) => void) | undefined;
+  #onData: ((chunk: Bytes) => unknown) | undefined;
   #early: Bytes[] = [];
   #end: boolean | undefined;
   #live = false;
 
   /** See `Pipe.onData`. */
-  get onData(): ((chunk: Bytes) => void) | undefined {
+  get onData(): ((chunk: Bytes) => unknown) | undefined {
     return this.#onData;
   }
-  set onData(handler: ((chunk: Bytes) => void) | undefined) {
+  set onData(handler: ((chunk: Bytes) => unknown) | undefined) {
     this.#onData = handler;
     // The other handlers are set in the same turn: what waits comes behind it.
     if (handler !== undefined && !this.#live) queueMicrotask(() => this.#start());
@@ -30,10 +31,11 @@ export class Incoming {
   /** Called when what was held back has been handed over. */
   protected caughtUp(): void {}
 
-  /** Hands one chunk over, or keeps it until somebody listens. */
-  protected deliver(chunk: Bytes): void {
-    if (this.#live) this.#onData?.(chunk);
-    else this.#early.push(chunk);
+  /** Hands one chunk over, or keeps it until somebody listens; whether its memory is free again. */
+  protected deliver(chunk: Bytes): boolean {
+    if (this.#live) return this.#onData?.(chunk) === SPENT;
+    this.#early.push(chunk);
+    return false;
   }
 
   /** Tells that the peer's direction is over; `clean` is the stack's opinion. */

@@ -2,7 +2,7 @@
 import { ClosedError, ProtocolError } from "../base/errors.ts";
 import { knownOptions } from "../base/known_options.ts";
 import type { PeerIdentity } from "../link/ports.ts";
-import { decodeMessage } from "../wire/decoder.ts";
+import { takeMessage } from "../wire/decoder.ts";
 import type { DecodeContext } from "../wire/decoder.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
@@ -108,7 +108,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     const id = reader.varint();
     const caller = new Pid(context.peer, reader.varint());
     const method = readName(reader);
-    const args = decodeMessage(reader.bytes, context, reader.offset);
+    const args = takeMessage(reader.bytes, context, reader.offset);
     if (!Array.isArray(args)) throw new ProtocolError("bad_signal", "the arguments are no list");
     // A cast is a call that nobody waits for.
     if (id === 0) return deliver(target, new CastRequest(method, args, caller));
@@ -147,7 +147,7 @@ export function createCalls(system: ActorSystem, { register }: CallsOptions): Ca
     const call = pending.get(id);
     // The caller gave up, or somebody else than the called node answers.
     if (call === undefined || call.node !== from.name) return;
-    const value = decodeMessage(reader.bytes, context, reader.offset);
+    const value = takeMessage(reader.bytes, context, reader.offset);
     pending.delete(id);
     if (status === ReplyStatus.OK) call.resolve(value);
     else if (status === ReplyStatus.THREW) call.reject(new RemoteError(value));

@@ -4,7 +4,7 @@
  */
 import { knownOptions } from "../base/known_options.ts";
 import { ConfigError, EncodeError, OverloadedError, ProtocolError } from "../base/errors.ts";
-import { decodeMessage } from "../wire/decoder.ts";
+import { takeMessage } from "../wire/decoder.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import { isNodeName } from "../wire/node_name.ts";
 import type { NodeName } from "../wire/node_name.ts";
@@ -96,7 +96,7 @@ export function createRpc(system: ActorSystem): Rpc {
     read: (reader: ByteReader, args: () => unknown) => Request,
   ): Parameters<typeof system.handlers.set>[1] =>
   (reader, from, context) => {
-    const request = read(reader, () => decodeMessage(reader.bytes, context, reader.offset));
+    const request = read(reader, () => takeMessage(reader.bytes, context, reader.offset));
     server.handle(request, from.name, (reply) => sendReply(from.name, from.epoch, reply));
   };
   system.handlers.set(
@@ -126,14 +126,14 @@ export function createRpc(system: ActorSystem): Rpc {
       type: "answer",
       id,
       status,
-      value: decodeMessage(reader.bytes, context, reader.offset),
+      value: takeMessage(reader.bytes, context, reader.offset),
     });
   });
   system.handlers.set(FrameType.RPC_ITEM, (reader, from, context) => {
     const id = reader.varint();
     // The caller gave up, or somebody else than the called node answers.
     if (pending.get(id)?.node !== from.name) return;
-    onReply({ type: "item", id, value: decodeMessage(reader.bytes, context, reader.offset) });
+    onReply({ type: "item", id, value: takeMessage(reader.bytes, context, reader.offset) });
   });
   system.disconnectListeners.add(({ node: peer, reason, epoch }) => {
     // Calls of procedures are for whichever life is there.

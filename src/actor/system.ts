@@ -10,7 +10,7 @@ import { knownOptions } from "../base/known_options.ts";
 import type { Logger } from "../base/logger.ts";
 import type { LinkEvent, PeerIdentity, SignalPort } from "../link/ports.ts";
 import type { Meter } from "../metrics/meter.ts";
-import { decodeMessage } from "../wire/decoder.ts";
+import { decodeMessage, takeMessage } from "../wire/decoder.ts";
 import type { DecodeContext } from "../wire/decoder.ts";
 import { MessageEncoder } from "../wire/encoder.ts";
 import { FrameType } from "../wire/frame_types.ts";
@@ -404,7 +404,7 @@ export class ActorSystem implements PidSender {
     switch (type) {
       case FrameType.SEND: {
         const process = this.#processes.get(reader.varint());
-        const message = decodeMessage(reader.bytes, context, reader.offset);
+        const message = takeMessage(reader.bytes, context, reader.offset);
         // As in OTP: a message to a process that has ended goes nowhere.
         if (process !== undefined) process.mailbox.push(message);
         else this.options.meter.count("barrel_messages_dropped_total", { reason: "no_process" });

@@ -3,6 +3,11 @@ import type { Bytes } from "../base/bytes.ts";
 import { ProtocolError } from "../base/errors.ts";
 import { Ring } from "../base/ring.ts";
 
+/** Frames of the copied type up to this size are gathered in buffers that all pipes share, bytes. */
+const SPARE_BYTES = 17 * 1024;
+const MAX_SPARES = 32;
+const spares: Bytes[] = [];
+
 /**
  * Cuts a byte stream into frames, `varint length | type byte | body`, without copying the frames
  * that lie whole in one chunk. Call `push` with each chunk, then `next` until it says `false`.
@@ -10,7 +15,7 @@ import { Ring } from "../base/ring.ts";
 export class FrameReader {
   /** Type byte of the frame that `next` found. */
   type = 0;
-  /** Body of the frame that `next` found; it belongs to the caller. */
+  /** Body of the frame that `next` found; it belongs to the caller, but for those of `copiedType`. */
   body: Bytes = EMPTY;
   /** Length of the largest frame accepted, type byte included. */
   maxFrameBytes: number;
@@ -25,8 +30,15 @@ export class FrameReader {
   #length = 0;
   #lengthBytes = 0;
 
-  constructor(maxFrameBytes: number) {
+  // The buffer of the last body, if all pipes share it.
+  #spare: Bytes | undefined;
+  readonly #copiedType: number;
+  #isKept = false;
+
+  /** `copiedType`: bodies of frames of this type are copied at once, and valid until the next `next`. */
+  constructor(maxFrameBytes: number, copiedType = -1) {
     this.maxFrameBytes = maxFrameBytes;
+    this.#copiedType = copiedType;
   }
 
   /** Bytes that were pushed and not yet looked at. */
@@ -34,7 +46,17 @@ export class FrameReader {
     return this.#unread + this.#chunk.length - this.#offset;
   }
 
-  /** Adds a chunk; it belongs to the reader from now on. */
+  /**
+   * Whether nothing is read any more of the chunks pushed since the last call, neither here nor by who
+   * got a body: their memory may be used again.
+   */
+  release(): boolean {
+    const isKept = this.#isKept || this.unread > 0;
+    this.#isKept = false;
+    return !isKept;
+  }
+
+  /** Adds a chunk; it belongs to the reader from now on, until `release` says that it is free. */
   push(chunk: Bytes): void {
     if (this.#offset === this.#chunk.length) {
       this.#chunk = chunk;
@@ -64,6 +86,7 @@ export class FrameReader {
    * @throws ProtocolError `frame_size`
    */
   next(): boolean {
+    if (this.#spare !== undefined && this.#frame === undefined) this.#giveBack(this.#spare);
     for (;;) {
       if (this.#offset === this.#chunk.length && !this.#advance()) return false;
       if (this.#frame !== undefined) {
@@ -78,17 +101,35 @@ export class FrameReader {
       if (end <= this.#chunk.length) {
         this.type = this.#chunk[this.#offset] as number;
         this.body = this.#chunk.subarray(this.#offset + 1, end);
+        if (this.type !== this.#copiedType) this.#isKept = true;
         this.#offset = end;
         return true;
       }
-      this.#frame = new Uint8Array(length);
+      this.#frame = this.#chunk[this.#offset] === this.#copiedType && length <= SPARE_BYTES
+        ? this.#borrow().subarray(0, length)
+        : new Uint8Array(length);
       this.#filled = 0;
     }
   }
 
+  #borrow(): Bytes {
+    return this.#spare = spares.pop() ?? new Uint8Array(SPARE_BYTES);
+  }
+
+  #giveBack(spare: Bytes): void {
+    this.#spare = undefined;
+    this.body = EMPTY;
+    if (spares.length < MAX_SPARES) spares.push(spare);
+  }
+
   #advance(): boolean {
     const chunk = this.#more.shift();
-    if (chunk === undefined) return false;
+    if (chunk === undefined) {
+      // A pipe at rest holds none, and who takes its memory back may detach it.
+      this.#chunk = EMPTY;
+      this.#offset = 0;
+      return false;
+    }
     this.#unread -= chunk.length;
     this.#chunk = chunk;
     this.#offset = 0;

@@ -2,14 +2,16 @@ import { concat, EMPTY } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { messageOf, ProtocolError } from "../base/errors.ts";
 import { Ring } from "../base/ring.ts";
+import { SPENT } from "../transport/contract.ts";
 import type { Pipe } from "../transport/contract.ts";
 import { FrameType } from "../wire/frame_types.ts";
 import { MAX_BODY_BYTES } from "../wire/limits.ts";
 import { ByteReader, varintLength, writeVarint } from "../wire/varint.ts";
-import { FRAGMENT_BYTES, layOut, MAX_TRANSFERS, nextFrameBytes, Reassembly } from "./fragments.ts";
+import { FRAGMENT_BYTES, layOut, MAX_TRANSFERS, nextFrameBytes } from "./fragments.ts";
 import type { Transfer } from "./fragments.ts";
 import { FrameReader } from "./frame_reader.ts";
 import { frameBytes, FrameWriter } from "./frame_writer.ts";
+import { Reassembly } from "./reassembly.ts";
 import { SealedPipe } from "./sealed_pipe.ts";
 
 /** Bytes of frames that one end may send before the other has granted more (CREDIT). */
@@ -92,7 +94,7 @@ export class FramedPipe {
 
   #autoConsume = false;
   #pace: Pace = { received: 0 };
-  readonly #reader = new FrameReader(MAX_BODY_BYTES + 1);
+  readonly #reader = new FrameReader(MAX_BODY_BYTES + 1, FrameType.FRAGMENT);
   readonly #writer = new FrameWriter();
   #reassembly = new Reassembly(0);
 
@@ -418,12 +420,14 @@ export class FramedPipe {
     if (this.#waiting.length > 0) this.#scheduleFlush();
   }
 
-  #receive(chunk: Bytes): void {
-    if (this.#dead || this.#finished) return;
+  #receive(chunk: Bytes): typeof SPENT | undefined {
+    if (this.#dead || this.#finished) return SPENT;
     this.#bytesReceived += chunk.length;
     this.handler.onReceive?.();
     this.#reader.push(chunk);
+    if (this.#delivering) return undefined;
     this.#deliver();
+    return this.#reader.release() ? SPENT : undefined;
   }
 
   #deliver(): void {

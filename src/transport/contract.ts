@@ -180,6 +180,9 @@ export interface Connection {
   migrate?(timeoutMs: number): Promise<void>;
 }
 
+/** What `Pipe.onData` returns when nothing of the chunk will be looked at any more. */
+export const SPENT: unique symbol = Symbol("spent");
+
 /**
  * An ordered byte stream in one or both directions. The three stacks have no more in common than
  * this: reset codes, flow control of an idle reader and a clean end are framed above (`link/`).
@@ -202,8 +205,11 @@ export interface Pipe {
    * once: when the packet is lost, the peer never hears of it. In one turn with a `write` it is safe.
    */
   end(): void;
-  /** Called with each chunk received; the chunk belongs to the callee, for good. */
-  onData: ((chunk: Bytes) => void) | undefined;
+  /**
+   * Called with each chunk received; the chunk belongs to the callee, for good, unless it returns
+   * {@link SPENT}: the pipe may then use its memory for what comes next.
+   */
+  onData: ((chunk: Bytes) => unknown) | undefined;
   /**
    * Called once when the peer's direction is over. `clean` is the stack's opinion only (a killed
    * peer may look clean on some): never take it for success without an END frame.

@@ -11,6 +11,9 @@ import type { Life } from "./pid.ts";
 import { Ref } from "./ref.ts";
 import { MAX_BIGINT_BYTES, MAX_DEPTH, Tag, TYPED_ARRAYS } from "./tags.ts";
 
+/** Byte strings from here on may be views of the message that they came in, bytes. */
+const LARGE_BYTES = 16 * 1024;
+
 /** What short pids mean to the reader. */
 export interface DecodeContext {
   /** The node that reads. */
@@ -34,9 +37,22 @@ const ERRORS: Readonly<Record<string, ErrorConstructor>> = {
  * @throws ProtocolError `bad_message` with what is wrong
  */
 export function decodeMessage(bytes: Uint8Array, context: DecodeContext, offset = 0): unknown {
-  const reader = new Reader(bytes, context, offset);
+  return wholeOf(new Reader(bytes, context, offset, false));
+}
+
+/**
+ * The same of `bytes` that nobody uses any more: a large `Uint8Array` that takes up most of their
+ * buffer is a view of it.
+ *
+ * @throws ProtocolError `bad_message` with what is wrong
+ */
+export function takeMessage(bytes: Uint8Array, context: DecodeContext, offset = 0): unknown {
+  return wholeOf(new Reader(bytes, context, offset, true));
+}
+
+function wholeOf(reader: Reader): unknown {
   const value = reader.value(0);
-  if (reader.offset !== bytes.length) throw bad("bytes behind the end");
+  if (!reader.isAtEnd) throw bad("bytes behind the end");
   return value;
 }
 
@@ -44,12 +60,18 @@ class Reader {
   offset: number;
   readonly #bytes: Uint8Array;
   readonly #context: DecodeContext;
+  readonly #isOwned: boolean;
   #view: DataView | undefined;
 
-  constructor(bytes: Uint8Array, context: DecodeContext, offset: number) {
+  constructor(bytes: Uint8Array, context: DecodeContext, offset: number, isOwned: boolean) {
     this.#bytes = bytes;
     this.#context = context;
     this.offset = offset;
+    this.#isOwned = isOwned;
+  }
+
+  get isAtEnd(): boolean {
+    return this.offset === this.#bytes.length;
   }
 
   value(depth: number): unknown {
@@ -279,8 +301,13 @@ class Reader {
     return value;
   }
 
-  // Of its own: the frame that it came in may be part of a large chunk.
+  // Of its own: the frame that it came in may be part of a large chunk. More than half of a buffer is
+  // held once, and keeps less than as much again.
   #copy(length: number): Uint8Array {
+    const { byteLength } = this.#bytes.buffer;
+    if (this.#isOwned && length >= LARGE_BYTES && length * 2 > byteLength) {
+      return this.#take(length);
+    }
     this.#need(length);
     const start = this.offset;
     this.offset = start + length;

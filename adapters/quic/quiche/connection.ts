@@ -29,8 +29,6 @@ const FEW_PIPES = 16;
 const DRAIN_MS = 1_000;
 const MAX_CODE = 2 ** 30;
 
-const scratch = new Uint8Array(64 * 1024);
-
 /** What a connection needs of the port it lives on. */
 export interface ConnectionHome {
   readonly socket: UdpSocket;
@@ -336,13 +334,13 @@ export class QuicheConnection implements Connection, PipeOwner {
   #readPipes(): void {
     if (this.#pipes.size <= FEW_PIPES) {
       for (const pipe of this.#pipes.values()) {
-        if (this.handle.streamReadable(pipe.id)) pipe.read(scratch);
+        if (this.handle.streamReadable(pipe.id)) pipe.read();
       }
       if (this.#isOver || !this.handle.isReadable()) return;
     }
     for (const id of this.handle.readable()) {
       if (this.#isOver) return;
-      this.#pipeOf(id)?.read(scratch);
+      this.#pipeOf(id)?.read();
     }
   }
 

@@ -6,6 +6,11 @@ import { Outgoing, WRITE_LIMIT } from "../outgoing.ts";
 import { SHUTDOWN_READ, SHUTDOWN_WRITE } from "./binding.ts";
 import type { QuicheHandle } from "./binding.ts";
 
+/** Most that is read at once, bytes. */
+const READ_BYTES = 64 * 1024;
+/** What all pipes read into. */
+let spare: Bytes | undefined;
+
 /** What a pipe needs of its connection. */
 export interface PipeOwner {
   readonly handle: QuicheHandle;
@@ -97,22 +102,39 @@ export class QuichePipe extends Incoming implements Pipe {
     }
   }
 
-  /** Reads all that has arrived, through the shared `scratch`. */
-  read(scratch: Uint8Array): void {
+  /** Reads all that has arrived. */
+  read(): void {
+    const buffer = spare ?? new Uint8Array(READ_BYTES);
+    // Whoever is given a chunk may read another pipe.
+    spare = undefined;
+    spare = this.#readInto(buffer);
+  }
+
+  // Returns the buffer that is free when there is no more: another than it was given, perhaps.
+  #readInto(given: Bytes): Bytes {
+    let buffer = given;
     // Whoever does not listen yet is not sent more than a chunk: quiche's window holds the rest.
     while (!this.#readOver && !this.isHolding) {
       let result: [number, boolean] | null;
       try {
-        result = this.#owner.handle.streamRecv(this.id, scratch);
+        result = this.#owner.handle.streamRecv(this.id, buffer);
       } catch {
-        return this.#endReading(false);
+        this.#endReading(false);
+        break;
       }
-      if (result === null) return;
+      if (result === null) break;
       const [length, fin] = result;
-      if (length > 0) this.deliver(scratch.slice(0, length) as Bytes);
-      if (fin) return this.#endReading(true);
-      if (length < scratch.length) return;
+      // Little is copied out, or it would hold much memory.
+      if (length < READ_BYTES / 2) {
+        if (length > 0) this.deliver(buffer.slice(0, length));
+      } else if (!this.deliver(buffer.subarray(0, length))) buffer = new Uint8Array(READ_BYTES);
+      if (fin) {
+        this.#endReading(true);
+        break;
+      }
+      if (length < READ_BYTES) break;
     }
+    return buffer;
   }
 
   protected override caughtUp(): void {
