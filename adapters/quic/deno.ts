@@ -461,7 +461,7 @@ class DenoPipe extends Incoming implements Pipe {
   async #read(reader: ReadableStreamBYOBReader): Promise<void> {
     let clean = true;
     let size = SMALLEST_READ;
-    let buffer: Uint8Array = new Uint8Array(size);
+    let buffer: Bytes = new Uint8Array(size);
     try {
       for (;;) {
         const { done, value } = await reader.read(buffer);

@@ -3,7 +3,6 @@ import type { Bytes } from "../base/bytes.ts";
 import { ProtocolError } from "../base/errors.ts";
 import { ByteReader } from "../wire/varint.ts";
 import { MAX_TRANSFERS } from "./fragments.ts";
-import { LEAD_BYTES } from "./frame_writer.ts";
 
 /**
  * Room that the messages under way on one pipe may take, in all, beyond as much as has come of each:
@@ -91,8 +90,7 @@ export class Reassembly {
     if (open.filled > 0) open.full.push(open.block);
     const room = Math.max(needed, open.bytes, ADVANCED_BYTES - this.#empty);
     const size = Math.min(room, open.total - open.bytes);
-    // See there why.
-    open.block = new Uint8Array(LEAD_BYTES + size).subarray(LEAD_BYTES);
+    open.block = new Uint8Array(size);
     open.filled = 0;
     this.#empty += size;
   }
