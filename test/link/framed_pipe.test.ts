@@ -4,6 +4,7 @@ import type { ProtocolError } from "../../src/base/errors.ts";
 import { CREDIT_WINDOW, FramedPipe } from "../../src/link/framed_pipe.ts";
 import type { FramedPipeHandler } from "../../src/link/framed_pipe.ts";
 import { frameBytes } from "../../src/link/frame_writer.ts";
+import { SPENT } from "../../src/transport/contract.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
 import { test } from "../harness.ts";
 import { pipePair } from "./pipes.ts";
@@ -259,6 +260,24 @@ test("a peer that sends more than it was granted is refused", async () => {
   await turns();
   assert.deepEqual(seen.failures, ["credit_exceeded"]);
   assert.ok(seen.frames.length <= CREDIT_WINDOW / 32_000);
+});
+
+test("a chunk goes back to its pipe only when no body lies in it and nothing of it waits", () => {
+  const { receiver, raw, seen } = framedPair();
+  const receive = (...bytes: number[]) => raw[1].onData?.(Uint8Array.from(bytes));
+  const piece = [5, FrameType.FRAGMENT, 1, 0x40, 9, 7];
+  assert.equal(receive(...piece), SPENT);
+  assert.notEqual(receive(2, 0x40, 7), SPENT, "a body lies in it");
+  assert.equal(receive(...piece.slice(0, 4)), SPENT, "what has come of a frame is copied");
+  assert.equal(receive(...piece.slice(4), 2), SPENT);
+  assert.equal(receive(0x40, 8), SPENT);
+  receiver.pause();
+  assert.notEqual(receive(...piece), SPENT, "it waits");
+  receiver.resume();
+  assert.notEqual(receive(2, 0x40, 9), SPENT);
+  assert.equal(receive(...piece), SPENT);
+  assert.deepEqual(seen.failures, []);
+  assert.deepEqual(seen.frames.map(({ body }) => [...body]), [[7], [8], [9]]);
 });
 
 test("random bytes never throw, and end in a named failure or wait for more", () => {

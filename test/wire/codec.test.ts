@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { decode as cborgDecode, encode as cborgEncode } from "cborg";
 import * as fc from "fast-check";
 import { EncodeError, ProtocolError } from "../../src/base/errors.ts";
-import { decodeMessage } from "../../src/wire/decoder.ts";
+import { decodeMessage, takeMessage } from "../../src/wire/decoder.ts";
 import { MessageEncoder } from "../../src/wire/encoder.ts";
 import { Life, Pid } from "../../src/wire/pid.ts";
 import { Ref } from "../../src/wire/ref.ts";
@@ -273,4 +273,19 @@ test("what stays on the node is refused exactly where it could not be written", 
     }),
     { numRuns: 3_000 },
   );
+
+test("only bytes that are most of a message that nobody else uses are a view of it", () => {
+  const large = new Uint8Array(100_000).fill(7);
+  const bytes = Uint8Array.from(encode([large, large.slice(0, 40_000)]));
+  const [first, second] = takeMessage(bytes, context) as [Uint8Array, Uint8Array];
+  assert.equal(first.buffer, bytes.buffer);
+  assert.notEqual(second.buffer, bytes.buffer);
+  assert.deepEqual([first, second], [large, large.slice(0, 40_000)]);
+  const ofChunk = new Uint8Array(300_000);
+  ofChunk.set(bytes);
+  const [copy] = takeMessage(ofChunk.subarray(0, bytes.length), context) as [Uint8Array];
+  assert.notEqual(copy.buffer, ofChunk.buffer, "a large buffer is not held for a part of it");
+  const [own] = decodeMessage(bytes, context) as [Uint8Array];
+  assert.notEqual(own.buffer, bytes.buffer);
+  assert.throws(() => takeMessage(bytes.subarray(0, 90_000), context), ProtocolError);
 });
