@@ -273,6 +273,7 @@ test("what stays on the node is refused exactly where it could not be written", 
     }),
     { numRuns: 3_000 },
   );
+});
 
 test("only bytes that are most of a message that nobody else uses are a view of it", () => {
   const large = new Uint8Array(100_000).fill(7);
