@@ -305,9 +305,10 @@ test("start fails with what init throws", async () => {
 
 test("init may take its time, and fail then", async () => {
   const { calls, system } = actorNetwork().node("a@x");
+  const opened = Promise.withResolvers<void>();
   const Late = defineServer({
     init: async (_ctx, isFine: boolean) => {
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await opened.promise;
       if (!isFine) throw new RangeError("cannot start");
       return { n: 7 };
     },
@@ -315,13 +316,15 @@ test("init may take its time, and fail then", async () => {
   });
   // A call that comes early waits for the state.
   const starting = calls.start(Late, [true], { name: "late" });
-  assert.equal(await calls.client(Late, "late").get(), 7);
-  assert.equal(system.find("late")?.pid.equals(await starting), true);
-  await assert.rejects(calls.start(Late, [false], { name: "never" }), /cannot start/);
-  assert.equal(system.find("never"), undefined);
+  const early = calls.client(Late, "late").get();
   const killed = calls.start(Late, [true], { name: "killed" });
   system.exit(system.find("killed")?.pid as Pid, "kill");
   await assert.rejects(killed, NoProcessError);
+  opened.resolve();
+  assert.equal(await early, 7);
+  assert.equal(system.find("late")?.pid.equals(await starting), true);
+  await assert.rejects(calls.start(Late, [false], { name: "never" }), /cannot start/);
+  assert.equal(system.find("never"), undefined);
 });
 
 test("a server is called by its name: of its own node first, then of the cluster", async () => {

@@ -38,6 +38,18 @@ const open = (sim: Simulation, options?: Parameters<Node["maps"]["open"]>[1]) =>
 const code = (expected: string) => (error: unknown) =>
   error instanceof BarrelError && error.code === expected;
 
+/** A disk, and a store on it that refuses to write while it is full. */
+function fillable() {
+  const disk = memoryStore();
+  let isFull = false;
+  const store = {
+    ...disk,
+    commit: (batch: Parameters<typeof disk.commit>[0]) =>
+      isFull ? Promise.reject(new StorageError("full", "no room")) : disk.commit(batch),
+  };
+  return { store, setFull: (value: boolean) => void (isFull = value) };
+}
+
 describe("a map", () => {
   test("is written anywhere and read everywhere, and tells what changed", () =>
     simulated(5, async (sim) => {
@@ -283,19 +295,13 @@ describe("a map", () => {
     }));
 
   test("takes a write back that the disk refuses, and says so to who wrote it", () => {
-    const disk = memoryStore();
-    let isFull = false;
-    const store = {
-      ...disk,
-      commit: (batch: Parameters<typeof disk.commit>[0]) =>
-        isFull ? Promise.reject(new StorageError("full", "no room")) : disk.commit(batch),
-    };
+    const { store, setFull } = fillable();
     return simulated(2, async (sim) => {
       const maps = await open(sim, { persist: true });
       const [a, b] = maps as [typeof maps[0], typeof maps[0]];
       await sim.run(a.set("k", "old"));
       await sim.until(() => b.get("k") === "old");
-      isFull = true;
+      setFull(true);
       const told: string[] = [];
       a.on((event: MapEvent<unknown>) =>
         told.push(event.type === "set" ? String(event.value) : "-")
@@ -309,30 +315,24 @@ describe("a map", () => {
       assert.deepEqual(told, ["new", "old", "1", "-"]);
       await sim.run({ forMs: 1_000 });
       assert.deepEqual([...b.entries()], [["k", "old"]]);
-      isFull = false;
+      setFull(false);
       await sim.run(a.set("k", "newer"));
       await sim.until(() => b.get("k") === "newer");
     }, (index) => index === 0 ? { store } : {});
   });
 
   test("has all of others' entries on its disk, after the disk was full for a while", () => {
-    const disk = memoryStore();
-    let isFull = false;
-    const store = {
-      ...disk,
-      commit: (batch: Parameters<typeof disk.commit>[0]) =>
-        isFull ? Promise.reject(new StorageError("full", "no room")) : disk.commit(batch),
-    };
+    const { store, setFull } = fillable();
     return simulated(3, async (sim) => {
       const maps = await open(sim, { persist: true });
       const [a, b] = maps as [typeof maps[0], typeof maps[0]];
       await sim.run(b.set("one", 1));
       await sim.until(() => a.get("one") === 1);
-      isFull = true;
+      setFull(true);
       await sim.run(b.set("two", 2));
       await sim.run(b.delete("one"));
       await sim.until(() => a.get("two") === 2 && !a.has("one"));
-      isFull = false;
+      setFull(false);
       await sim.run(b.set("three", 3));
       await sim.until(() => a.get("three") === 3);
       await sim.run({ forMs: 10_000 });

@@ -65,8 +65,11 @@ const commands: Record<string, (key: string, value: string) => unknown> = {
   free,
   set: (key, value) => map.set(key, value),
   async other(key, value) {
+    const arrived = Promise.withResolvers<void>();
+    const off = map.on(() => map.get(key) === value && arrived.resolve());
     await copy.set(key, value);
-    while (map.get(key) !== value) await new Promise((resolve) => setTimeout(resolve, 10));
+    if (map.get(key) !== value) await arrived.promise;
+    off();
   },
   entries: () => JSON.stringify(Object.fromEntries(map.entries())),
   async names() {
