@@ -12,7 +12,9 @@
  *
  * A node whose parent goes takes a neighbour that is nearer to the root than itself, which cannot
  * close a cycle either. Where there is none it is an *orphan*: it asks its neighbours to have the
- * root start a wave, and when none comes, becomes the root itself, with a higher term.
+ * root start a wave, and when none comes, becomes the root itself, with a higher term. The wish
+ * goes up the tree, and down from an orphan that has only its children around it, until one of those
+ * below it knows somebody outside: else who lost its edge to the root would take its place.
  */
 import { randomFraction } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
@@ -106,6 +108,7 @@ export class SpanningTree {
   #askAt = Infinity;
   #claimAt = Infinity;
   #askedAt = -Infinity;
+  #askedFurtherAt = -Infinity;
   /** When the current wave began, here. */
   #wavedAt = -Infinity;
   #waveTokens = WAVE_BURST;
@@ -230,14 +233,25 @@ export class SpanningTree {
     if (peer === this.#parent) this.#voice.graft(peer, this.index);
   }
 
-  /** Somebody below lacks a way: its wish goes up to the root. */
+  /** A neighbour lacks a way: its wish goes up to the root, or away from our parent. */
   asked(peer: NodeName, now: number): void {
     if (!this.#edges.has(peer)) return;
     if (this.isRoot) return this.#planWave(now + WAVE_DELAY_MS, now);
-    if (this.#parent === undefined || this.#parent === peer) return;
+    if (this.#parent === undefined) return;
+    if (this.#parent === peer) return this.#askFurther(now);
     if (now - this.#askedAt < ASK_PAUSE_MS) return;
     this.#askedAt = now;
     this.#voice.reshape(this.#parent, this.index);
+  }
+
+  // Our parent lost its way, and may have nobody around it but its children: the wish goes on over
+  // every other edge, until it leaves the part that is cut off.
+  #askFurther(now: number): void {
+    if (now - this.#askedFurtherAt < ASK_PAUSE_MS) return;
+    this.#askedFurtherAt = now;
+    for (const peer of this.#edges.keys()) {
+      if (peer !== this.#parent) this.#voice.reshape(peer, this.index);
+    }
   }
 
   // ---- messages
@@ -302,7 +316,7 @@ export class SpanningTree {
       this.#waveAt = Infinity;
       if (this.isRoot) this.#startWave(now);
     }
-    if (this.#askAt <= now) this.#askAround(now);
+    if (this.#askAt <= now) this.#askAround(now, true);
     if (this.#tellAt <= now) {
       this.#tellAt = Infinity;
       for (const peer of this.#edges.keys()) if (peer !== this.#nearest) this.#tell(peer);
@@ -468,10 +482,12 @@ export class SpanningTree {
         Infinity;
   }
 
-  #askAround(now: number): void {
+  #askAround(now: number, isAgain: boolean = false): void {
     this.#askAt = now + ORPHAN_PAUSE_MS;
-    for (const [peer, { isChild }] of this.#edges) {
-      if (!isChild) this.#voice.reshape(peer, this.index);
+    // Children know no way but ours; through them the wish comes to those who do.
+    const others = [...this.#edges].filter(([, { isChild }]) => !isChild);
+    for (const [peer] of isAgain || others.length === 0 ? this.#edges : others) {
+      this.#voice.reshape(peer, this.index);
     }
   }
 

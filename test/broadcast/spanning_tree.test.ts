@@ -195,9 +195,34 @@ describe("a spanning tree", () => {
     bench.tree.asked("c", bench.now);
     assert.deepEqual(bench.take(), ["ask a"]);
     bench.pass(2_000);
-    bench.tree.asked("a", bench.now);
     bench.tree.asked("stranger", bench.now);
     assert.deepEqual(bench.take(), []);
+  });
+
+  test("a parent that lost its way asks its children, and they ask all others, once in a while", () => {
+    const orphan = new Bench("a", "b", "c");
+    orphan.shape("a", 3);
+    orphan.pass(2_000);
+    orphan.tree.grafted("b");
+    orphan.tree.neighbourDown("a", orphan.now);
+    assert.deepEqual(orphan.take(), ["ask c"]);
+    const again = orphan.pass(3_000);
+    assert.ok(again.includes("ask b") && again.includes("ask c"), "whoever answers");
+    const alone = new Bench("a", "b");
+    alone.shape("a", 3);
+    alone.pass(2_000);
+    alone.tree.grafted("b");
+    alone.tree.neighbourDown("a", alone.now);
+    assert.deepEqual(alone.take(), ["ask b"], "nobody else is there");
+
+    const child = new Bench("a", "b", "c");
+    child.shape("a", 3);
+    child.pass(2_000);
+    child.tree.asked("b", child.now);
+    child.take();
+    child.tree.asked("a", child.now);
+    child.tree.asked("a", child.now);
+    assert.deepEqual(child.take(), ["ask b", "ask c"]);
   });
 
   test("a parent that others outrun again and again is left", () => {
@@ -302,6 +327,24 @@ describe("a spanning tree", () => {
     }
     assert.ok(told < 100, `${told} frames because of 10,000 lies in 10 s`);
     assert.ok(bench.counts.filter((what) => what === "shape_refused").length > 9_000);
+  });
+
+  test("who loses its edge to a root that lives finds another way, and does not take its place", () => {
+    const story = fc.record({ seed: fc.nat(), nodes: fc.integer({ min: 4, max: 60 }) });
+    fc.assert(
+      fc.property(story, ({ seed, nodes }) => {
+        const random = seededRandom(seed);
+        const net = new Net(nodes, 2, random);
+        const root = pick(random, net.nodes);
+        root?.tree.claim(0);
+        net.run(10_000);
+        net.cutSomeEdge(root);
+        net.run(30_000);
+        net.check(`at the end, seed ${seed}`);
+        assert.ok(root?.tree.isRoot, `seed ${seed}: the root is another one`);
+      }),
+      { numRuns: 200 },
+    );
   });
 
   test("in any network, through losses of edges and nodes, one tree of the fewest hops comes out", () => {

@@ -56,9 +56,8 @@ export class Net {
     for (const other of others) if (other !== undefined) this.#connect(node, other);
   }
 
-  /** An edge goes, but another comes: views are refilled. */
-  cutSomeEdge(): void {
-    const node = pick(this.#random, this.nodes);
+  /** An edge, of `node` or of anybody, goes, but another comes: views are refilled. */
+  cutSomeEdge(node: NetNode | undefined = pick(this.#random, this.nodes)): void {
     const peer = node === undefined ? undefined : pick(this.#random, [...node.peers]);
     if (node === undefined || peer === undefined) return;
     this.#disconnect(node, peer);
