@@ -13,9 +13,9 @@ import type { Logger } from "../base/logger.ts";
 import type { Meter } from "../metrics/meter.ts";
 import type { FrameType } from "../wire/frame_types.ts";
 import type { NodeName } from "../wire/node_name.ts";
-import { isSameLife } from "./arrival.ts";
 import { CloseCode } from "./close_codes.ts";
 import type { Authenticated, DialRequest } from "./connector.ts";
+import { createDialing } from "./dialing.ts";
 import { createHandover, noLinks } from "./handover.ts";
 import type { PeerLinks } from "./handover.ts";
 import { Link } from "./link.ts";
@@ -26,6 +26,7 @@ import { moveLink } from "./migration.ts";
 import type { ConnectOptions, LinkSettings } from "./options.ts";
 import { Outbox } from "./outbox.ts";
 import type { QueuedFrame } from "./outbox.ts";
+import { startReaper } from "./reaper.ts";
 import { StreamCode } from "./stream_pipes.ts";
 import type {
   Channel,
@@ -112,9 +113,6 @@ interface Entry extends PeerLinks {
   migrating: Promise<void> | undefined;
 }
 
-/** Links that we dialled and only protocols have used close so soon: a question costs no link. */
-const LINGER_MS = 3_000;
-const LINGER_SWEEP_MS = 1_000;
 /** Creates an empty table. */
 export function createLinkTable(options: LinkTableOptions): LinkTable {
   const { self, settings, clock, logger, meter } = options;
@@ -124,7 +122,6 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
   const pending = new Set<Link>();
   // Handed over, but for the streams that began on them.
   const lingering = new Set<Link>();
-  const ready = new Map<Link, (() => void)[]>();
   const once = logOnce(logger, 1_024);
   let isClosed = false;
   let whenEmpty: (() => void) | undefined;
@@ -152,9 +149,6 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     for (const link of pending) if (link.peer.name === name) return true;
     return false;
   };
-
-  const ownPending = (name: NodeName) =>
-    [...pending].find(({ peer, connection }) => peer.name === name && connection.role === "client");
 
   const live = () => [...entries.values()].flatMap(({ link }) => link ?? []);
 
@@ -185,8 +179,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     onReady(link) {
       pending.delete(link);
       handover.adopt(entryOf(link.peer.name), link);
-      for (const resolve of ready.get(link) ?? []) resolve();
-      ready.delete(link);
+      dialing.ready(link);
     },
     onStream(link, pipe, tag) {
       link.isKept = true;
@@ -314,7 +307,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
 
   const startDial = (entry: Entry) => {
     if (entry.dialing !== undefined || isClosed) return;
-    entry.dialing = dialByName(entry.name).finally(() => {
+    entry.dialing = dialing.byName(entry.name).finally(() => {
       entry.dialing = undefined;
     });
     entry.dialing.catch((error) => {
@@ -323,70 +316,19 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     });
   };
 
-  const dialByName = async (name: NodeName): Promise<PeerIdentity> => {
-    const { addresses, publicKey } = await options.resolve(name);
-    const chosen = entries.get(name)?.connectOptions?.address;
-    let failure: unknown = new TransportError(
-      "unreachable",
-      name === self.name
-        ? `${name} is this node itself`
-        : `no address of ${name} is known; join a contact that knows it, or say how to reach it ` +
-          "with links.setConnectOptions",
-    );
-    for (const address of chosen === undefined ? addresses : [chosen]) {
-      // The peer may have dialled us meanwhile.
-      const live = entries.get(name)?.link;
-      if (live !== undefined) return live.peer;
-      try {
-        return await dialAddress(address, name, publicKey);
-      } catch (error) {
-        failure = error;
-      }
-    }
-    const live = entries.get(name)?.link;
-    if (live !== undefined) return live.peer;
-    throw failure;
-  };
-
-  const dialAddress = async (
-    address: string,
-    name: NodeName | undefined,
-    publicKey: Uint8Array | undefined,
-  ): Promise<PeerIdentity> => {
-    const datagrams = name === undefined ? undefined : entries.get(name)?.connectOptions?.datagrams;
-    const request = {
-      ...(publicKey === undefined ? {} : { publicKey }),
-      ...(datagrams === undefined ? {} : { datagrams }),
-    };
-    const authenticated = await options.dial(address, request);
-    const { connection, peer } = authenticated;
-    expectPeer(authenticated, address, name);
-    // Two dials of ours may have met: the first link stays, the second is never used.
-    const live = entries.get(peer.name)?.link ?? ownPending(peer.name);
-    if (live !== undefined && isSameLife(live.peer, peer)) {
-      connection.close(CloseCode.REPLACED, "a link is there already");
-      return entries.get(peer.name)?.link?.peer ?? await whenUp(live);
-    }
-    return await takeUp(authenticated, NOTHING);
-  };
-
-  const expectPeer = (
-    { connection, peer }: Authenticated,
-    address: string,
-    name: NodeName | undefined,
-  ) => {
-    if (name === undefined || peer.name === name) return;
-    connection.close(CloseCode.GOODBYE, "another node");
-    throw new TransportError("unreachable", `${address} is ${peer.name}, not ${name}`);
-  };
-
-  const takeUp = async (authenticated: Authenticated, replaces: Bytes): Promise<PeerIdentity> => {
-    await admit(authenticated);
-    const link = begin(authenticated, replaces);
-    const up = whenUp(link);
-    link.start();
-    return await up;
-  };
+  const dialing = createDialing({
+    self,
+    dial: options.dial,
+    resolve: options.resolve,
+    connectOptions: (name) => entries.get(name)?.connectOptions,
+    live: (name) => entries.get(name)?.link,
+    ownPending: (name) =>
+      [...pending].find(({ peer, connection }) =>
+        peer.name === name && connection.role === "client"
+      ),
+    admit: (authenticated) => admit(authenticated),
+    begin,
+  });
 
   const migrate = (name: NodeName, timeoutMs: number): Promise<void> => {
     const entry = entries.get(name);
@@ -413,10 +355,8 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       },
       isReplaced: () =>
         entry.handover !== undefined || (entry.link !== undefined && entry.link !== link),
-      async takeOver(authenticated, address, replaces) {
-        expectPeer(authenticated, address, name);
-        await takeUp(authenticated, replaces);
-      },
+      takeOver: (authenticated, address, replaces) =>
+        dialing.takeOver(authenticated, address, name, replaces),
     }, timeoutMs).then(
       (way) => meter.count("barrel_migrations_total", { way }),
       (error) => {
@@ -439,18 +379,6 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       throw error;
     }
   };
-
-  // Resolves when there is a link to the peer: this one, or the one that won over it.
-  const whenUp = (link: Link): Promise<PeerIdentity> =>
-    new Promise((resolve, reject) => {
-      const { name } = link.peer;
-      ready.set(link, [...ready.get(link) ?? [], () => resolve(link.peer)]);
-      void link.connection.closed.then(() => {
-        ready.delete(link);
-        if (entries.get(name)?.link !== undefined) resolve(link.peer);
-        else reject(new TransportError("closed", `the connection to ${name} ended as it began`));
-      });
-    });
 
   const releaseWriters = (entry: Entry) => {
     if (entry.drained === undefined) return;
@@ -562,18 +490,6 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     return () => void listeners.delete(listener);
   };
 
-  const sweep = () => {
-    if (isClosed) return;
-    const now = clock.now();
-    for (const [name, { link, holds, outbox }] of entries) {
-      if (link === undefined || holds > 0 || link.streams.count > 0 || !outbox.isEmpty) continue;
-      if (now - link.usedAt < settings.idleAfterMs) continue;
-      if (!options.isNeeded(name)) link.close("idle");
-    }
-    clock.after(settings.idleSweepMs, sweep);
-  };
-  clock.after(settings.idleSweepMs, sweep);
-
   const connect = async (name: NodeName): Promise<PeerIdentity> => {
     const entry = entryOf(name);
     if (entry.link !== undefined) return entry.link.peer;
@@ -582,26 +498,13 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     return await (entry.dialing as Promise<PeerIdentity>);
   };
 
-  const sweepLingering = () => {
-    if (isClosed) return;
-    const now = clock.now();
-    for (const [name, { link }] of entries) {
-      if (link !== undefined && now - link.usedAt >= LINGER_MS) letGo(name);
-    }
-    clock.after(LINGER_SWEEP_MS, sweepLingering);
-  };
-  clock.after(LINGER_SWEEP_MS, sweepLingering);
-
-  // Only the end that dialled knows what for; the other may be about to be used.
-  const letGo = (name: NodeName) => {
-    const entry = entries.get(name);
-    if (entry?.link === undefined || entry.link.role === "server") return;
-    if (entry.link.isKept || entry.holds > 0 || entry.link.streams.count > 0) return;
-    // Messages wait for the link before it to drain.
-    if (!entry.outbox.isEmpty) return;
-    if (options.isNeeded(name)) return;
-    entry.link.close("idle");
-  };
+  const { letGo } = startReaper({
+    settings,
+    clock,
+    entries,
+    isNeeded: options.isNeeded,
+    isClosed: () => isClosed,
+  });
 
   const goodbye = (name: NodeName, reason: GoodbyeReason): Promise<void> => {
     const link = entries.get(name)?.link;
@@ -623,7 +526,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
     peers: () => live().map(({ peer }) => peer),
     peer: (name) => entries.get(name)?.link?.peer,
     connect,
-    connectAddress: (address) => dialAddress(address, undefined, undefined),
+    connectAddress: dialing.byAddress,
     disconnect: (name) => goodbye(name, "goodbye"),
     on,
     accept(authenticated) {
