@@ -4,7 +4,7 @@ import { TREES } from "../../src/broadcast/messages.ts";
 import type { OverlayOptions } from "../../test/simulation/overlay_sim.ts";
 import type { Broadcast, OverlaySim, SimNode } from "../../test/simulation/overlay_sim.ts";
 import { Collected } from "./experiment.ts";
-import type { Experiment, Metric, Plot, Result, Settings } from "./experiment.ts";
+import type { Experiment, Metric, Point, Result, Settings } from "./experiment.ts";
 import { CYCLE_MS, OurWorld } from "./worlds.ts";
 
 /** Messages over which steady figures are averaged. */
@@ -76,17 +76,16 @@ function reach(sent: Broadcast, expected: readonly SimNode[]) {
 const mean = (costs: readonly Cost[], of: (cost: Cost) => number) =>
   costs.reduce((sum, cost) => sum + of(cost), 0) / costs.length;
 
-function curves(costs: readonly Cost[]): Plot[] {
-  const plot = (title: string, of: (cost: Cost) => number): Plot => ({
-    title,
-    x: "message",
-    y: title,
-    series: [{ name: "measured", points: costs.map((cost, i) => [i + 1, of(cost)] as const) }],
-  });
-  return [
-    plot("last delivery hop", (cost) => cost.hops),
-    plot("redundancy", (cost) => cost.redundancy),
-  ];
+const HOPS = { title: "last delivery hop", x: "message", y: "last delivery hop" };
+const REDUNDANCY = { title: "redundancy", x: "message", y: "redundancy" };
+
+/** A figure of each message, in order. */
+const curve = (costs: readonly Cost[], of: (cost: Cost) => number) =>
+  costs.map((cost, i): Point => [i + 1, of(cost)]);
+
+function drawCosts(collected: Collected, costs: readonly Cost[]): void {
+  collected.draw(HOPS, "measured", curve(costs, (cost) => cost.hops));
+  collected.draw(REDUNDANCY, "measured", curve(costs, (cost) => cost.redundancy));
 }
 
 type Limits = Omit<Metric, "name" | "values">;
@@ -99,11 +98,10 @@ function steady(
 ): Result {
   const collected = new Collected();
   const traces: number[] = [];
-  let first: readonly Cost[] = [];
   for (const seed of settings.seeds) {
     const sim = settled(nodes, { seed }, settings);
     const costs = Array.from({ length: 50 }, () => costOf(sim, senders(sim), 2_000));
-    if (first.length === 0) first = costs;
+    drawCosts(collected, costs);
     const last = costs.slice(-STEADY);
     collected.add("last delivery hop", mean(last, (cost) => cost.hops), limits.hops);
     collected.add("redundancy (RMR)", mean(last, (cost) => cost.redundancy), limits.redundancy);
@@ -120,7 +118,7 @@ function steady(
     }
     traces.push(sim.trace);
   }
-  return { nodes, metrics: collected.metrics, plots: curves(first), traces };
+  return { nodes, metrics: collected.metrics, plots: collected.plots, traces };
 }
 
 // Announcements grow with the number of nodes.
@@ -203,7 +201,6 @@ export const steadyFailures: Experiment = {
     const nodes = settings.nodes ?? 1_000;
     const collected = new Collected();
     const traces: number[] = [];
-    let first: readonly Cost[] = [];
     for (const [loss, limits] of STEADY_FAILURES) {
       for (const seed of settings.seeds) {
         const sim = settled(nodes, { seed, loss }, settings);
@@ -214,7 +211,7 @@ export const steadyFailures: Experiment = {
           for (const node of gone) sim.crash(node);
           costs.push(costOf(sim, sim.pick(), CYCLE_MS));
         }
-        if (first.length === 0) first = costs;
+        drawCosts(collected, costs);
         const under = loss === 0 ? "" : ", 1 % lost";
         const { reached, hops, redundancy } = limits;
         collected.add(`% of the living reached${under}`, mean(costs, (c) => c.reached), reached);
@@ -223,7 +220,7 @@ export const steadyFailures: Experiment = {
         traces.push(sim.trace);
       }
     }
-    return { nodes, metrics: collected.metrics, plots: curves(first), traces };
+    return { nodes, metrics: collected.metrics, plots: collected.plots, traces };
   },
 };
 
@@ -241,7 +238,7 @@ export const broadcastAfterMassFailure: Experiment = {
     const nodes = settings.nodes ?? 1_000;
     const collected = new Collected();
     const traces: number[] = [];
-    const series: { name: string; points: (readonly [number, number])[] }[] = [];
+    const axes = { title: "Redundancy after a mass failure", x: "cycle", y: "redundancy" };
     for (const [percent, second] of [[40, 0.06], [60, 0.12], [80, 0.36]] as const) {
       for (const seed of settings.seeds) {
         settings.progress(`${percent} % fail, seed ${seed}`);
@@ -273,15 +270,12 @@ export const broadcastAfterMassFailure: Experiment = {
         collected.add(`% reached by all after ${percent} %`, mean(costs, (c) => c.reached), {
           goal: [">=", 100],
         });
-        if (seed === settings.seeds[0]) {
-          const points = costs.slice(0, 8).map((cost, i) => [i + 1, cost.redundancy] as const);
-          series.push({ name: `${percent} % failed`, points });
-        }
+        const points = curve(costs.slice(0, 8), (cost) => cost.redundancy);
+        collected.draw(axes, `${percent} % failed`, points);
         traces.push(sim.trace);
       }
     }
-    const plot = { title: "Redundancy after a mass failure", x: "cycle", y: "redundancy", series };
-    return { nodes, metrics: collected.metrics, plots: [plot], traces };
+    return { nodes, metrics: collected.metrics, plots: collected.plots, traces };
   },
 };
 
@@ -301,9 +295,12 @@ export const irohSetup: Experiment = {
     const traces: number[] = [];
     for (const seed of settings.seeds) {
       const sim = settled(nodes, { seed, loss: 0.02, latencyMs: [10, 100] }, settings);
-      const many = Array.from({ length: 50 }, () => costOf(sim, sim.pick(), 2_000)).slice(-STEADY);
+      const fromMany = Array.from({ length: 50 }, () => costOf(sim, sim.pick(), 2_000));
       const sender = sim.nodes[0] as SimNode;
-      const one = Array.from({ length: 50 }, () => costOf(sim, sender, 2_000)).slice(-STEADY);
+      const fromOne = Array.from({ length: 50 }, () => costOf(sim, sender, 2_000));
+      const many = fromMany.slice(-STEADY), one = fromOne.slice(-STEADY);
+      collected.draw(HOPS, "many senders", curve(fromMany, (cost) => cost.hops));
+      collected.draw(HOPS, "a single sender", curve(fromOne, (cost) => cost.hops));
       takeFrames(sim);
       const all = sim.live;
       const burst = Array.from({ length: 100 }, () => sim.publish(sim.pick()));
@@ -341,6 +338,6 @@ export const irohSetup: Experiment = {
       });
       traces.push(sim.trace);
     }
-    return { nodes, metrics: collected.metrics, plots: [], traces };
+    return { nodes, metrics: collected.metrics, plots: collected.plots, traces };
   },
 };

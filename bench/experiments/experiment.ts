@@ -24,10 +24,13 @@ export interface Metric {
   readonly values: readonly number[];
 }
 
+/** One point of a curve. */
+export type Point = readonly [x: number, y: number];
+
 /** A curve. */
 export interface Series {
   readonly name: string;
-  readonly points: readonly (readonly [x: number, y: number])[];
+  readonly points: readonly Point[];
 }
 
 /** A plot of curves. */
@@ -80,9 +83,21 @@ export function keeps(metric: Metric, limit: Limit | undefined): boolean | undef
   return limit[0] === "<=" ? value <= limit[1] : value >= limit[1];
 }
 
-/** A metric of one name over several seeds. */
+/** Points that a curve has at most, so that files stay small. */
+const MAX_POINTS = 400;
+
+// What never happened has no place on a plot.
+function drawable(points: readonly Point[]): Point[] {
+  const step = Math.ceil(points.length / MAX_POINTS);
+  return points.filter(([x, y], i) =>
+    (i % step === 0 || i === points.length - 1) && Number.isFinite(x) && Number.isFinite(y)
+  );
+}
+
+/** Metrics and plots by their names, over several seeds. */
 export class Collected {
   readonly #metrics = new Map<string, { metric: Metric; values: number[] }>();
+  readonly #plots = new Map<string, { axes: Omit<Plot, "series">; series: Series[] }>();
 
   /** Adds one seed's value. */
   add(name: string, value: number, limits: Omit<Metric, "name" | "values"> = {}): void {
@@ -94,8 +109,21 @@ export class Collected {
     }
   }
 
+  /** Adds a curve to the plot of this title, unless it has one of this name, of an earlier seed. */
+  draw(axes: Omit<Plot, "series">, name: string, points: readonly Point[]): void {
+    const plot = this.#plots.get(axes.title) ?? { axes, series: [] };
+    this.#plots.set(axes.title, plot);
+    if (plot.series.some((series) => series.name === name)) return;
+    plot.series.push({ name, points: drawable(points) });
+  }
+
   /** All metrics in the order in which they came up. */
   get metrics(): Metric[] {
     return [...this.#metrics.values()].map(({ metric }) => metric);
+  }
+
+  /** All plots in the order in which they came up. */
+  get plots(): Plot[] {
+    return [...this.#plots.values()].map(({ axes, series }) => ({ ...axes, series }));
   }
 }

@@ -1,7 +1,7 @@
 /** E1 to E4: the overlay at rest, and after a mass failure. */
 import { seededRandom } from "../../src/base/random.ts";
 import { Collected } from "./experiment.ts";
-import type { Experiment, Limit, Metric, Result, Series, Settings } from "./experiment.ts";
+import type { Experiment, Limit, Metric, Point, Result, Series, Settings } from "./experiment.ts";
 import { pick } from "../../src/base/random.ts";
 import type { SimNode } from "../../test/simulation/overlay_sim.ts";
 import { living, shapeOf } from "./graph.ts";
@@ -13,6 +13,8 @@ const CYCLES = 50;
 const MESSAGES = 1_000;
 /** Those after which the reactions are awaited; for the others all has settled. */
 const PACED = 20;
+
+const WITHIN = { title: "How far the nodes are", x: "hops", y: "% of the nodes within them" };
 
 const PUBLISHED: ReadonlyMap<number, number> = new Map([
   [20, 100],
@@ -70,9 +72,19 @@ export const restingOverlay: Experiment = {
       });
       collected.add("components", shape.components, { published: "1", good: ["<=", 1] });
       collected.add("one-sided edges", shape.oneSided, { goal: ["<=", 0] });
+      const measured = shape.within.map((percent, hops): Point => [hops, percent]);
+      collected.draw(WITHIN, settings.isPaper ? "paper mode" : "measured", measured);
+      collected.draw(
+        WITHIN,
+        "the bound: a tree of degree 5",
+        measured.map(([hops]) => {
+          // 1 + 5 + 5 · 4 + 5 · 4² …
+          return [hops, Math.min(100, (100 * (1 + (5 * (4 ** hops - 1)) / 3)) / nodes)];
+        }),
+      );
       traces.push(world.trace);
     }
-    return { nodes, metrics: collected.metrics, plots: [], traces };
+    return { nodes, metrics: collected.metrics, plots: collected.plots, traces };
   },
 };
 

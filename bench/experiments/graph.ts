@@ -14,6 +14,8 @@ export interface Shape {
   readonly clustering: number;
   readonly path: number;
   readonly longest: number;
+  /** Percent of the nodes within 0, 1, 2 … hops, the mean of the samples. */
+  readonly within: readonly number[];
   /** Percent of the nodes with `degree` neighbours. */
   readonly full: number;
   readonly components: number;
@@ -70,23 +72,32 @@ export function shapeOf(graph: Graph, degree: number, samples: number, random: R
     if (views.length > 1) clustering += edges / (views.length * (views.length - 1));
   }
   let sum = 0, count = 0, longest = 0;
+  const atHop: number[] = [];
   for (let i = 0; i < samples; i++) {
     const { hops, reached, last } = distances(graph, nodes[randomBelow(random, nodes.length)] ?? 0);
-    for (const node of nodes) if ((hops[node] as number) > 0) sum += hops[node] as number;
+    for (const node of nodes) {
+      const hop = hops[node] as number;
+      if (hop === -1) continue;
+      sum += hop;
+      atHop[hop] = (atHop[hop] ?? 0) + 1;
+    }
     count += reached - 1;
     longest += last;
   }
+  let reached = 0;
   return {
     clustering: clustering / nodes.length,
     path: sum / count,
     longest: longest / samples,
+    within: atHop.map((count) => (100 * (reached += count)) / (samples * nodes.length)),
     full: (100 * full) / nodes.length,
     components: components(graph, nodes),
     oneSided,
   };
 }
 
-function components(graph: Graph, nodes: readonly number[]): number {
+/** In how many pieces these nodes are: 1 where each can reach all others. */
+export function components(graph: Graph, nodes: readonly number[]): number {
   const parent = Int32Array.from({ length: graph.size }, (_, i) => i);
   const find = (node: number): number => {
     let top = node;

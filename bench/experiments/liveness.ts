@@ -1,8 +1,9 @@
 /** E15 to E17: when a node is told to be down, and that only the dead are. */
 import { sample, seededRandom } from "../../src/base/random.ts";
 import { quantile } from "../quantile.ts";
+import type { RosterChange } from "../../src/roster/roster.ts";
 import { Collected } from "./experiment.ts";
-import type { Experiment, Plot, Settings } from "./experiment.ts";
+import type { Experiment, Plot, Point, Settings } from "./experiment.ts";
 import { LivenessSim } from "./liveness_sim.ts";
 
 /** Deaths that are measured, one after the other. */
@@ -12,6 +13,22 @@ const OBSERVERS = 1_000;
 const LARGE_OBSERVERS = 150;
 
 const observersOf = (nodes: number) => (nodes <= OBSERVERS ? nodes : LARGE_OBSERVERS);
+
+/** Seconds from `since` until each of the living was last told this of a node. */
+function secondsUntil(
+  sim: LivenessSim,
+  since: number,
+  type: RosterChange["type"],
+  victim: number,
+): number[] {
+  const name = sim.nodes[victim]?.name;
+  const heard = sim.told.filter(({ at, change }) =>
+    at >= since && change.type === type && change.node === name
+  );
+  const at = new Map(heard.map((told) => [told.observer, (told.at - since) / 1000]));
+  return sim.observers.filter(({ index, isAlive }) => isAlive && index !== victim)
+    .map(({ index }) => at.get(index) ?? Infinity);
+}
 
 /** Seconds from the death of each victim to `nodeDown` at each observer. */
 function detection(
@@ -31,10 +48,7 @@ function detection(
     const name = sim.nodes[victim]?.name;
     const downs = sim.told.filter(({ change }) => change.type === "nodeDown");
     wrong += downs.filter(({ change }) => change.node !== name).length;
-    const at = new Map(downs.map((told) => [told.observer, (told.at - since) / 1000]));
-    for (const { index, isAlive } of sim.observers) {
-      if (isAlive) seconds.push(at.get(index) ?? Infinity);
-    }
+    seconds.push(...secondsUntil(sim, since, "nodeDown", victim));
     progress(`seed ${seed}: ${name} ${hostRefuses ? "killed" : "gone with its host"}`);
   }
   return { seconds, wrong, trace: sim.trace };
@@ -94,6 +108,29 @@ export const crashDetection: Experiment = {
   },
 };
 
+const UNREACHABLE = {
+  title: "Members held for unreachable",
+  x: "second",
+  y: "members, mean of the observers",
+};
+
+function heldUnreachable(sim: LivenessSim, since: number): Point[] {
+  const observers = sim.observers.length;
+  const held = new Set<string>();
+  let next = 0;
+  return Array.from({ length: (sim.now - since) / 1000 + 1 }, (_, second) => {
+    for (;;) {
+      const told = sim.told[next];
+      if (told === undefined || told.at > since + second * 1000) break;
+      next++;
+      const pair = `${told.observer} ${told.change.node}`;
+      if (told.change.type === "nodeUnreachable") held.add(pair);
+      else held.delete(pair);
+    }
+    return [second, held.size / observers];
+  });
+}
+
 /** E16. */
 export const stallsAndLoss: Experiment = {
   id: "E16",
@@ -110,6 +147,7 @@ export const stallsAndLoss: Experiment = {
       const sim = new LivenessSim({ seed, nodes, loss: 0.05, observers: observersOf(nodes) });
       const random = seededRandom(seed);
       sim.start();
+      const since = sim.now;
       for (const node of sample(random, sim.nodes, Math.ceil((nodes * 5) / 200))) {
         sim.cut(node.index, node.neighbours[0] as number);
       }
@@ -140,13 +178,20 @@ export const stallsAndLoss: Experiment = {
         })
       );
       collected.add("wrong states half a minute later", late.length, { good: ["<=", 0] });
+      collected.draw(UNREACHABLE, "measured", heldUnreachable(sim, since));
       traces.push(sim.trace);
     }
-    return { nodes, metrics: collected.metrics, plots: [], traces };
+    return { nodes, metrics: collected.metrics, plots: collected.plots, traces };
   },
 };
 
 const nameOf = ({ change }: { change: { node: string } }) => change.node;
+
+const NEW_LIFE = {
+  title: "How soon the new life of a node is known",
+  x: "seconds that it was away",
+  y: "seconds since it is back",
+};
 
 /** E17. */
 export const restarts: Experiment = {
@@ -160,6 +205,7 @@ export const restarts: Experiment = {
     const nodes = settings.nodes ?? 1_000;
     const collected = new Collected();
     const traces: number[] = [];
+    const known = new Map<number, number[]>();
     for (const seed of settings.seeds) {
       const sim = new LivenessSim({ seed, nodes, observers: observersOf(nodes) });
       const victims = sample(seededRandom(seed), sim.nodes, 9).map(({ index }) => index);
@@ -187,6 +233,9 @@ export const restarts: Experiment = {
             });
           while (!isUp() && sim.now - since < 60_000) sim.run(250);
           slow = Math.max(slow, (sim.now - since) / 1000);
+          const heard = secondsUntil(sim, since, "nodeUp", victim);
+          const away = backAfterMs / 1000;
+          known.set(away, [...known.get(away) ?? [], ...heard]);
           sim.run(30_000);
           sim.told.length = 0;
           sim.replay(victim, 1, 7);
@@ -203,6 +252,10 @@ export const restarts: Experiment = {
       collected.add("right states at the end", isRight ? 1 : 0, { good: [">=", 1] });
       traces.push(sim.trace);
     }
-    return { nodes, metrics: collected.metrics, plots: [], traces };
+    for (const [name, q] of [["everybody knows", 1], ["half of them know", 0.5]] as const) {
+      const points = [...known].map(([away, heard]): Point => [away, quantile(heard, q)]);
+      collected.draw(NEW_LIFE, name, points);
+    }
+    return { nodes, metrics: collected.metrics, plots: collected.plots, traces };
   },
 };

@@ -6,7 +6,7 @@ import { MAX_MISSING } from "../../src/broadcast/missing.ts";
 import { Plumtree } from "../../src/broadcast/plumtree.ts";
 import type { Broadcast, SimNode } from "../../test/simulation/overlay_sim.ts";
 import { Collected } from "./experiment.ts";
-import type { Experiment } from "./experiment.ts";
+import type { Experiment, Point } from "./experiment.ts";
 import { shapeOf } from "./graph.ts";
 import { CYCLE_MS, OurWorld } from "./worlds.ts";
 
@@ -23,8 +23,9 @@ export const churn: Experiment = {
     const nodes = settings.nodes ?? 1_000;
     const collected = new Collected();
     const traces: number[] = [];
-    const points: (readonly [number, number])[] = [];
+    const axes = { title: "Delivery under churn", x: "second", y: "% delivered" };
     for (const seed of settings.seeds) {
+      const points: Point[] = [];
       const world = new OurWorld(nodes, { seed });
       world.join(nodes, 10, settings.progress);
       const { sim } = world;
@@ -54,7 +55,7 @@ export const churn: Experiment = {
         const had = living.filter((node) => ripe.sent.delivered.has(node)).length;
         due += living.length;
         got += had;
-        if (seed === settings.seeds[0]) points.push([second, (100 * had) / living.length]);
+        points.push([second, (100 * had) / living.length]);
         if (second % 60 === 59) settings.progress(`second ${second + 1} of 300`);
       }
       collected.add("% delivered within 5 s", (100 * got) / due, {
@@ -62,12 +63,17 @@ export const churn: Experiment = {
         goal: [">=", 99.9],
       });
       collected.add("messages whose sender stopped", orphans);
+      collected.draw(axes, "measured", points);
       traces.push(sim.trace);
     }
-    const series = [{ name: "measured", points }];
-    const plot = { title: "Delivery under churn", x: "second", y: "% delivered", series };
-    return { nodes, metrics: collected.metrics, plots: [plot], traces };
+    return { nodes, metrics: collected.metrics, plots: collected.plots, traces };
   },
+};
+
+const DEGREES = {
+  title: "Neighbours after a join storm",
+  x: "seconds since the last joined",
+  y: "% of the nodes",
 };
 
 /** E11. */
@@ -86,12 +92,26 @@ export const joinStorm: Experiment = {
       const world = new OurWorld(nodes, { seed });
       world.join(nodes, 10_000 / nodes, settings.progress);
       const { sim } = world;
-      sim.run(10_000);
+      const since = sim.now;
+      const { activeSize } = sim.membership;
+      const all: Point[] = [], most: Point[] = [];
+      const look = () => {
+        const share = (least: number): Point => [
+          (sim.now - since) / 1000,
+          (100 * sim.live.filter(({ view }) => view.size >= least).length) / nodes,
+        ];
+        all.push(share(activeSize));
+        most.push(share(activeSize - 1));
+      };
+      look();
+      world.watch(10_000, 500, look);
       const sizes = sim.live.map((node) => node.view.size);
       collected.add("smallest degree at + 10 s", Math.min(...sizes), { goal: [">=", 4] });
-      const full = sizes.filter((size) => size >= sim.membership.activeSize).length;
+      const full = sizes.filter((size) => size >= activeSize).length;
       collected.add("% of nodes at degree 5 at + 10 s", (100 * full) / nodes);
-      sim.run(20_000);
+      world.watch(20_000, 500, look);
+      collected.draw(DEGREES, `${activeSize} neighbours`, all);
+      collected.draw(DEGREES, `at least ${activeSize - 1}`, most);
       const shape = shapeOf(world, 5, 5, seededRandom(seed));
       collected.add("components at + 30 s", shape.components, { good: ["<=", 1] });
       const oneSided = oneSidedEdges(sim);
@@ -104,7 +124,7 @@ export const joinStorm: Experiment = {
       traces.push(world.trace);
       settings.progress(`seed ${seed} is done`);
     }
-    return { nodes, metrics: collected.metrics, plots: [], traces };
+    return { nodes, metrics: collected.metrics, plots: collected.plots, traces };
   },
 };
 
@@ -115,6 +135,12 @@ function oneSidedEdges(sim: OurWorld["sim"]): Set<string> {
   }
   return edges;
 }
+
+const KEPT = {
+  title: "What floods leave behind",
+  x: "messages, then lies, taken in",
+  y: "kept or noted",
+};
 
 /** E18. */
 export const floods: Experiment = {
@@ -135,6 +161,12 @@ export const floods: Experiment = {
       }
       let trace = 0, now = 0, delivered = 0;
       let cached = 0, bytes = 0, missing = 0;
+      const kept: Point[] = [], noted: Point[] = [];
+      const look = (taken: number) => {
+        if (taken - (kept.at(-1)?.[0] ?? -Infinity) < count / 150) return;
+        kept.push([taken, plumtree.sizes.cached]);
+        noted.push([taken, plumtree.sizes.missing]);
+      };
       const take = (event: Parameters<Plumtree["handle"]>[0]) => {
         for (const effect of plumtree.handle(event, now)) {
           trace = (Math.imul(trace, 31) + effect.type.length) >>> 0;
@@ -157,6 +189,7 @@ export const floods: Experiment = {
       for (let i = 0; i < count; i++) {
         honest(1_000 + (i % 1_000), 1 + Math.floor(i / 1_000));
         if (i % 100 === 99) tick();
+        look(i + 1);
       }
       settings.progress(`${count} messages taken in`);
       collected.add("% delivered of the messages", (100 * delivered) / count, {
@@ -172,7 +205,10 @@ export const floods: Experiment = {
         take({ type: "control", from: "liar@x", message: { type: "ihave", entries } });
         honest(3, ++told);
         tick();
+        look(count + lies + MAX_IDS);
       }
+      collected.draw(KEPT, "messages kept", kept);
+      collected.draw(KEPT, "missing ones noted", noted);
       collected.add("% delivered of the honest among lies", (100 * delivered) / told, {
         good: [">=", 100],
         goal: [">=", 100],
@@ -182,9 +218,20 @@ export const floods: Experiment = {
       collected.add("missing messages noted, at most", missing, { good: ["<=", MAX_MISSING] });
       traces.push(trace);
     }
-    return { nodes: 1, metrics: collected.metrics, plots: [], traces };
+    return { nodes: 1, metrics: collected.metrics, plots: collected.plots, traces };
   },
 };
+
+const TIMES = {
+  title: "Delivery at all others",
+  x: "message",
+  y: "99th percentile, ms",
+};
+
+// Of no times it is Infinity.
+function p99(times: readonly number[]): number {
+  return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.99)] ?? Infinity;
+}
 
 /** E19. */
 export const slowConsumer: Experiment = {
@@ -212,27 +259,29 @@ export const slowConsumer: Experiment = {
         [0, 1, 2, 3].reduce((sum, tree) => sum + node.plumtree.eagerPeers(tree).length, 0);
       const slow = sim.nodes.filter((node) => node !== sender)
         .reduce((most, node) => fanOut(node) > fanOut(most) ? node : most);
-      const p99 = (messages: number): number => {
+      let number = 0;
+      const phase = (name: string, messages = 50): number => {
         const sent: Broadcast[] = [];
         for (let i = 0; i < messages; i++) {
           sent.push(sim.publish(sender));
           sim.run(100);
         }
         sim.run(10_000);
-        const times = sent.flatMap(({ at, delivered }) =>
-          sim.live.filter((node) => node !== slow && node !== sender)
-            .map((node) => (delivered.get(node)?.at ?? Infinity) - at)
-        ).sort((a, b) => a - b);
-        return times[Math.floor(times.length * 0.99)] ?? Infinity;
+        const others = sim.live.filter((node) => node !== slow && node !== sender);
+        const times = sent.map(({ at, delivered }) =>
+          others.map((node) => (delivered.get(node)?.at ?? Infinity) - at)
+        );
+        collected.draw(TIMES, name, times.map((one): Point => [++number, p99(one)]));
+        return p99(times.flat());
       };
-      const before = p99(50);
+      const before = phase("before");
       slow.lagMs = 3_000;
-      const during = p99(50);
+      const during = phase("beside the slow one");
       for (const name of slow.view) {
         sim.membershipEvent(sim.node(name) as SimNode, { type: "slowConsumer", peer: slow.name });
       }
       sim.run(10_000);
-      const after = p99(50);
+      const after = phase("once it is given up");
       collected.add("others' p99 before, ms", before);
       collected.add("others' p99 beside it, times", during / before, {
         good: ["<=", 2],
@@ -244,6 +293,6 @@ export const slowConsumer: Experiment = {
       });
       traces.push(sim.trace);
     }
-    return { nodes, metrics: collected.metrics, plots: [], traces };
+    return { nodes, metrics: collected.metrics, plots: collected.plots, traces };
   },
 };

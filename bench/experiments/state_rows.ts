@@ -1,13 +1,13 @@
 /** Replicated state: what it costs at rest, for an update and for a node that joins late. */
 import { Buffer } from "node:buffer";
 import { hash } from "node:crypto";
-import { equalBytes, utf8 } from "../../src/base/bytes.ts";
+import { utf8 } from "../../src/base/bytes.ts";
 import type { Bytes } from "../../src/base/bytes.ts";
 import { randomBelow } from "../../src/base/random.ts";
 import { World } from "../../test/replica/world.ts";
 import type { Node } from "../../test/replica/world.ts";
 import { Collected } from "./experiment.ts";
-import type { Experiment, Result, Settings } from "./experiment.ts";
+import type { Experiment, Point, Result, Settings } from "./experiment.ts";
 import { overlayHeals } from "./overlay_heals.ts";
 
 const DEGREE = 5;
@@ -91,11 +91,9 @@ function knowsAll(world: World, node: Node, authors: readonly Node[]): boolean {
   });
 }
 
-// All have the same heads of all authors, and so the same rows.
-function areEqual(world: World, nodes: readonly Node[]): boolean {
-  const root = (node: Node) => world.state(node).digests.root();
-  const first = root(nodes[0] as Node);
-  return nodes.every((node) => equalBytes(root(node), first));
+// Nodes of one state have the same heads of all authors, and so the same rows.
+function states(world: World, nodes: readonly Node[]): number {
+  return new Set(nodes.map((node) => String(world.state(node).digests.root()))).size;
 }
 
 /** Runs until it holds; the virtual milliseconds it took. */
@@ -110,8 +108,26 @@ function until(world: World, holds: () => boolean, stepMs: number, withinMs: num
 
 // What is measured begins with equal states.
 function settle(world: World, nodes: readonly Node[]): void {
-  const ms = until(world, () => areEqual(world, nodes), 1_000, 120_000);
+  const ms = until(world, () => states(world, nodes) === 1, 1_000, 120_000);
   if (ms === Infinity) throw new Error("the nodes did not come to one state");
+}
+
+const TRAFFIC = { title: "What the state costs", x: "second", y: "bytes a second a node" };
+
+/** Bytes a second a node, one point for each second or more between two readings. */
+function meterOf(world: World): { readonly points: Point[]; readonly read: () => void } {
+  const points: Point[] = [];
+  const start = world.now;
+  let at = start, before = total(world);
+  const read = () => {
+    const seconds = (world.now - at) / 1000;
+    if (seconds < 1) return;
+    at = world.now;
+    const bytes = total(world) - before;
+    before += bytes;
+    points.push([(at - start) / 1000, bytes / seconds / world.nodes.length]);
+  };
+  return { points, read };
 }
 
 /** E14 with a number of names of its own; returns the trace. */
@@ -133,9 +149,16 @@ export function lateJoiner(count: number, names: number, seed: number, figures: 
   world.run(60_000);
   const of = `${count} nodes, ${names} names:`;
 
+  const meter = meterOf(world);
+  const runSeconds = (seconds: number) => {
+    for (let i = 0; i < seconds; i++) {
+      world.run(1_000);
+      meter.read();
+    }
+  };
   let before = total(world);
   const idleS = 120;
-  world.run(idleS * 1000);
+  runSeconds(idleS);
   const idle = (total(world) - before) / count / idleS;
   figures.add(`${of} idle, B/s a node`, idle, { good: ["<=", 100], goal: ["<=", 10] });
 
@@ -144,7 +167,7 @@ export function lateJoiner(count: number, names: number, seed: number, figures: 
   for (let i = 0; i < updates; i++) {
     const key = `${i}:service_${i}`;
     world.put(nodes[i % count] as Node, key, world.random.bytes(META_BYTES));
-    world.run(1_000);
+    runSeconds(1);
   }
   const noise = idle * count * updates;
   const update = (total(world) - before - noise) / updates / count;
@@ -159,12 +182,17 @@ export function lateJoiner(count: number, names: number, seed: number, figures: 
   for (let i = 0; i < DEGREE; i++) {
     world.link(late, nodes[randomBelow(world.random, count)] as Node);
   }
-  const ms = until(world, () => knowsAll(world, late, nodes), 50, 60_000);
+  const isComplete = () => {
+    meter.read();
+    return knowsAll(world, late, nodes);
+  };
+  const ms = until(world, isComplete, 50, 60_000);
   figures.add(`${of} a late joiner is complete, s`, ms / 1000, {
     good: ["<=", 10],
     goal: ["<=", 3],
   });
-  world.run(10_000);
+  runSeconds(10);
+  figures.draw(TRAFFIC, `${count} nodes, ${names} names`, meter.points);
   const others = idle * count * (world.now - linkedAt) / 1000;
   const told = world.sent.broadcast - toldBefore;
   const took = (total(world) - before - told - others) / state;
@@ -189,6 +217,12 @@ function bytesOf(world: World, nodes: readonly Node[]): number {
   return bytes;
 }
 
+const STATES = {
+  title: "The states become equal again",
+  x: "seconds since the heal, or since all write again",
+  y: "different states",
+};
+
 /** E12, of state; returns the trace. */
 export function splitAndRestart(count: number, seed: number, figures: Collected): number {
   const world = new World(
@@ -205,7 +239,18 @@ export function splitAndRestart(count: number, seed: number, figures: Collected)
   };
   write("before");
   world.run(1_000);
-  const whole = () => areEqual(world, nodes);
+  const secondsToOne = (after: string) => {
+    const start = world.now;
+    const points: Point[] = [];
+    const isOne = () => {
+      const count = states(world, nodes);
+      points.push([(world.now - start) / 1000, count]);
+      return count === 1;
+    };
+    const ms = until(world, isOne, 250, 300_000);
+    figures.draw(STATES, after, points);
+    return ms / 1000;
+  };
   settle(world, nodes);
   world.split(new Set(nodes.filter((_, i) => i % 2 === 0)));
   linkAll(world, nodes);
@@ -215,8 +260,7 @@ export function splitAndRestart(count: number, seed: number, figures: Collected)
   }
   world.heal();
   linkAll(world, nodes);
-  const healed = until(world, whole, 250, 300_000);
-  figures.add("state equal after 10 min of a 50/50 split, s", healed / 1000, {
+  figures.add("state equal after 10 min of a 50/50 split, s", secondsToOne("after the heal"), {
     good: ["<=", 50],
     goal: ["<=", 30],
   });
@@ -226,7 +270,7 @@ export function splitAndRestart(count: number, seed: number, figures: Collected)
   linkAll(world, nodes);
   write("again");
   world.run(250);
-  figures.add("state equal after a full restart, s", until(world, whole, 250, 300_000) / 1000, {
+  figures.add("state equal after a full restart, s", secondsToOne("after the full restart"), {
     good: ["<=", 50],
     goal: ["<=", 30],
   });
@@ -247,6 +291,7 @@ function viewChurn(count: number, seed: number, figures: Collected): number {
   settle(world, nodes);
   let wrong = 0;
   let asked = 0;
+  const meter = meterOf(world);
   for (let round = 0; round < 100; round++) {
     for (let k = 0; k < count / 10; k++) {
       const a = nodes[randomBelow(world.random, count)] as Node;
@@ -254,6 +299,7 @@ function viewChurn(count: number, seed: number, figures: Collected): number {
       world.link(a, nodes[randomBelow(world.random, count)] as Node);
     }
     world.run(1_000);
+    meter.read();
     for (let k = 0; k < 100; k++) {
       const i = randomBelow(world.random, count);
       const asker = world.state(nodes[randomBelow(world.random, count)] as Node);
@@ -261,6 +307,7 @@ function viewChurn(count: number, seed: number, figures: Collected): number {
       if (asker.rowsOf(`${i}:service_${i}`).length !== 1) wrong++;
     }
   }
+  figures.draw(TRAFFIC, "measured", meter.points);
   figures.add("look-ups while views churn", asked);
   figures.add("of those wrong", wrong, { good: ["<=", 0], goal: ["<=", 0] });
   return world.events;
@@ -276,7 +323,7 @@ function each(
     progress(`seed ${seed}`);
     return run(seed, figures);
   });
-  return { nodes, metrics: figures.metrics, plots: [], traces };
+  return { nodes, metrics: figures.metrics, plots: figures.plots, traces };
 }
 
 /** E14. */

@@ -1,6 +1,8 @@
 import type { Plot } from "./experiment.ts";
 
 const WIDTH = 640, HEIGHT = 400, LEFT = 64, RIGHT = 24, TOP = 40, BOTTOM = 56;
+/** Of longer curves the points are not marked. */
+const DOTS = 60;
 const COLOURS = ["#1f6feb", "#d1242f", "#1a7f37", "#8250df", "#bf8700", "#57606a"];
 
 /** The plot as an SVG document. */
@@ -34,7 +36,7 @@ export function svgOf(plot: Plot): string {
     const colour = COLOURS[i % COLOURS.length] as string;
     const path = series.points.map(([x, y]) => `${at(px(x))},${at(py(y))}`).join(" ");
     lines.push(`<polyline points="${path}" fill="none" stroke="${colour}" stroke-width="2"/>`);
-    for (const [x, y] of series.points) {
+    for (const [x, y] of series.points.length <= DOTS ? series.points : []) {
       lines.push(`<circle cx="${at(px(x))}" cy="${at(py(y))}" r="3" fill="${colour}"/>`);
     }
     const y = HEIGHT - BOTTOM - 12 - 16 * (plot.series.length - 1 - i);
@@ -48,6 +50,7 @@ export function svgOf(plot: Plot): string {
 }
 
 function range(values: readonly number[]): [number, number] {
+  if (values.length === 0) return [0, 1];
   const low = Math.min(...values), high = Math.max(...values);
   return low === high ? [low - 1, high + 1] : [low, high];
 }

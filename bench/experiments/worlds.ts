@@ -41,6 +41,14 @@ export class OurWorld implements World {
     return this.sim.trace;
   }
 
+  /** Runs for `ms`, and looks every `stepMs`. */
+  watch(ms: number, stepMs: number, look: () => void): void {
+    for (let i = 0; i < ms / stepMs; i++) {
+      this.sim.run(stepMs);
+      look();
+    }
+  }
+
   /** All join through the first, `gapMs` apart. */
   join(count: number, gapMs: number, progress: (line: string) => void): void {
     const { sim } = this;
@@ -56,7 +64,8 @@ export class OurWorld implements World {
     const node = this.sim.nodes[index] as SimNode;
     const version = node.events.length;
     const cached = this.#cache[index];
-    if (cached?.version === version) return cached.peers;
+    // A crash empties the view without an event.
+    if (cached?.version === version && cached.peers.length === node.view.size) return cached.peers;
     const peers = [...node.view].map((name) => (this.sim.node(name) as SimNode).index);
     this.#cache[index] = { version, peers };
     return peers;
