@@ -6,7 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
 import { Collected, keeps } from "../bench/experiments/experiment.ts";
-import type { Result } from "../bench/experiments/experiment.ts";
+import type { Plot, Result } from "../bench/experiments/experiment.ts";
 import { experiments } from "../bench/experiments/list.ts";
 import { overlayHeals } from "../bench/experiments/overlay_heals.ts";
 import { lateJoiner, splitAndRestart } from "../bench/experiments/state_rows.ts";
@@ -18,7 +18,27 @@ const SMALL: ReadonlyMap<string, number> = new Map([["E1", 200], ["E3", 200], ["
 function run(id: string, nodes: number, isPaper: boolean, seed = 1): Result {
   const experiment = experiments.find((known) => known.id === id);
   assert.ok(experiment !== undefined);
-  return experiment.run({ nodes, seeds: [seed], isPaper, progress: () => {} });
+  const result = experiment.run({ nodes, seeds: [seed], isPaper, progress: () => {} });
+  assertDrawn(result.plots);
+  return result;
+}
+
+/** Each plot has curves, of few enough points, and all of them are where they can be seen. */
+function assertDrawn(plots: readonly Plot[]): void {
+  assert.ok(plots.length > 0, "no plot");
+  for (const plot of plots) {
+    const svg = svgOf(plot);
+    assert.doesNotMatch(svg, /NaN|Infinity|undefined/, plot.title);
+    const curves = [...svg.matchAll(/<polyline points="([^"]*)"/g)].map(([, points]) => points);
+    assert.equal(curves.length, plot.series.length);
+    for (const curve of curves) {
+      const points = (curve as string).split(" ").map((point) => point.split(",").map(Number));
+      assert.ok(points.length <= 401, `${plot.title}: ${points.length} points`);
+      for (const [x = NaN, y = NaN] of points) {
+        assert.ok(x >= 0 && x <= 640 && y >= 0 && y <= 400, `${plot.title}: ${x},${y}`);
+      }
+    }
+  }
 }
 
 /** Metrics that are not as good as the reference. */
@@ -59,6 +79,7 @@ describe("the experiments", () => {
       keeps(metric, metric.good) === false || keeps(metric, metric.goal) === false
     );
     assert.deepEqual(missed, []);
+    assertDrawn(collected.plots);
   });
 
   test("state is cheap at rest, whole soon for a late joiner, and one after splits and restarts", {
@@ -72,6 +93,7 @@ describe("the experiments", () => {
     const missed = metrics.filter((metric) => keeps(metric, metric.goal) === false);
     assert.deepEqual(missed, []);
     assert.ok(metrics.filter(({ goal }) => goal !== undefined).length >= 5);
+    assertDrawn(collected.plots);
     assert.deepEqual(short(run("E13", 30, false)), []);
   });
 
@@ -88,6 +110,29 @@ describe("the experiments", () => {
     assert.deepEqual(short(run("E7", SMALL.get("E7") ?? 0, false)), []);
   });
 
+  test("the plots of the smallest worlds are whole, too", {
+    timeoutMs: 60_000,
+    skip: runtime === "node" ? false : "heavy: on Node only",
+  }, () => {
+    for (const id of ["E1", "E9", "E11", "E16", "E17", "E18", "E19"]) run(id, 30, false);
+  });
+
+  test("a plot has the first seed's curve, of a bounded number of points that are numbers", () => {
+    const collected = new Collected();
+    const axes = { title: "t", x: "x", y: "y" };
+    const points = Array.from({ length: 1_000 }, (_, i) => [i, i === 999 ? 7 : 1] as const);
+    collected.draw(axes, "long", points);
+    collected.draw(axes, "long", [[0, 5]]);
+    collected.draw(axes, "never", [[0, Infinity], [1, NaN]]);
+    const [plot] = collected.plots;
+    assert.deepEqual(plot?.series.map(({ name }) => name), ["long", "never"]);
+    const [long, never] = plot?.series.map(({ points }) => points) ?? [];
+    assert.ok((long?.length ?? 0) > 100 && (long?.length ?? 0) <= 401);
+    assert.deepEqual(long?.at(-1), [999, 7], "the end of the curve is missing");
+    assert.deepEqual(never, []);
+    assert.doesNotMatch(svgOf({ ...axes, series: [{ name: "never", points: [] }] }), /NaN|Inf/);
+  });
+
   test("a plot escapes what it is given", () => {
     const series = [{ name: "a < b", points: [[1, 2], [2, 3]] as const }];
     assert.match(svgOf({ title: "t & u", x: "x", y: "y", series }), /a &lt; b/);
@@ -102,8 +147,10 @@ describe("the experiments", () => {
       const command = (...args: string[]) =>
         promisify(execFile)(process.execPath, ["bench/experiments/main.ts", ...args]);
       await command("E1", "--nodes", "30", "--seed", "7", "--out", out);
-      assert.deepEqual(readdirSync(out), ["e1.md"]);
-      assert.match(readFileSync(join(out, "e1.md"), "utf8"), /seeds 7[^]*commit [0-9a-f]{7}/);
+      assert.deepEqual(readdirSync(out).sort(), ["e1.md", "e1.svg"]);
+      const page = readFileSync(join(out, "e1.md"), "utf8");
+      assert.match(page, /!\[plot\]\(e1\.svg\)[^]*seeds 7[^]*commit [0-9a-f]{7}/);
+      assert.match(readFileSync(join(out, "e1.svg"), "utf8"), /^<svg [^]*<polyline[^]*<\/svg>\n$/);
       await assert.rejects(command("E99"), /no experiment is called E99/);
     } finally {
       rmSync(out, { recursive: true, force: true });

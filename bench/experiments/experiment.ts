@@ -33,11 +33,15 @@ export interface Series {
   readonly points: readonly Point[];
 }
 
-/** A plot of curves. */
-export interface Plot {
+/** What a plot is of, and what its axes are. */
+export interface Axes {
   readonly title: string;
   readonly x: string;
   readonly y: string;
+}
+
+/** A plot of curves. */
+export interface Plot extends Axes {
   readonly series: readonly Series[];
 }
 
@@ -86,7 +90,7 @@ export function keeps(metric: Metric, limit: Limit | undefined): boolean | undef
 /** Points that a curve has at most, so that files stay small. */
 const MAX_POINTS = 400;
 
-// What never happened has no place on a plot.
+// What took for ever has no place on a plot; the last point is where a curve ends.
 function drawable(points: readonly Point[]): Point[] {
   const step = Math.ceil(points.length / MAX_POINTS);
   return points.filter(([x, y], i) =>
@@ -97,7 +101,7 @@ function drawable(points: readonly Point[]): Point[] {
 /** Metrics and plots by their names, over several seeds. */
 export class Collected {
   readonly #metrics = new Map<string, { metric: Metric; values: number[] }>();
-  readonly #plots = new Map<string, { axes: Omit<Plot, "series">; series: Series[] }>();
+  readonly #plots = new Map<string, { axes: Axes; series: Series[] }>();
 
   /** Adds one seed's value. */
   add(name: string, value: number, limits: Omit<Metric, "name" | "values"> = {}): void {
@@ -110,7 +114,7 @@ export class Collected {
   }
 
   /** Adds a curve to the plot of this title, unless it has one of this name, of an earlier seed. */
-  draw(axes: Omit<Plot, "series">, name: string, points: readonly Point[]): void {
+  draw(axes: Axes, name: string, points: readonly Point[]): void {
     const plot = this.#plots.get(axes.title) ?? { axes, series: [] };
     this.#plots.set(axes.title, plot);
     if (plot.series.some((series) => series.name === name)) return;

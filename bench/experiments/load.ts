@@ -259,10 +259,10 @@ export const slowConsumer: Experiment = {
         [0, 1, 2, 3].reduce((sum, tree) => sum + node.plumtree.eagerPeers(tree).length, 0);
       const slow = sim.nodes.filter((node) => node !== sender)
         .reduce((most, node) => fanOut(node) > fanOut(most) ? node : most);
-      let number = 0;
-      const phase = (name: string, messages = 50): number => {
+      let count = 0;
+      const phase = (name: string): number => {
         const sent: Broadcast[] = [];
-        for (let i = 0; i < messages; i++) {
+        for (let i = 0; i < 50; i++) {
           sent.push(sim.publish(sender));
           sim.run(100);
         }
@@ -271,7 +271,7 @@ export const slowConsumer: Experiment = {
         const times = sent.map(({ at, delivered }) =>
           others.map((node) => (delivered.get(node)?.at ?? Infinity) - at)
         );
-        collected.draw(TIMES, name, times.map((one): Point => [++number, p99(one)]));
+        collected.draw(TIMES, name, times.map((one): Point => [++count, p99(one)]));
         return p99(times.flat());
       };
       const before = phase("before");

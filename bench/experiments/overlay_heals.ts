@@ -12,7 +12,7 @@ const GOAL: Limit = ["<=", 2];
 const COMPONENTS = {
   title: "The overlay becomes one again",
   x: "seconds since the heal, or since the first started again",
-  y: "components",
+  y: "components; who is down is one",
 };
 
 /** Splits an overlay in two for ten minutes, heals it, and restarts everybody; gives the trace. */

@@ -112,7 +112,7 @@ function settle(world: World, nodes: readonly Node[]): void {
   if (ms === Infinity) throw new Error("the nodes did not come to one state");
 }
 
-const TRAFFIC = { title: "What the state costs", x: "second", y: "bytes a second a node" };
+const TRAFFIC = { title: "What nodes send", y: "bytes a second a node" };
 
 /** Bytes a second a node, one point for each second or more between two readings. */
 function meterOf(world: World): { readonly points: Point[]; readonly read: () => void } {
@@ -192,7 +192,8 @@ export function lateJoiner(count: number, names: number, seed: number, figures: 
     goal: ["<=", 3],
   });
   runSeconds(10);
-  figures.draw(TRAFFIC, `${count} nodes, ${names} names`, meter.points);
+  const x = `second: ${idleS} at rest, ${updates} of updates, then a late joiner`;
+  figures.draw({ ...TRAFFIC, x }, `${count} nodes, ${names} names`, meter.points);
   const others = idle * count * (world.now - linkedAt) / 1000;
   const told = world.sent.broadcast - toldBefore;
   const took = (total(world) - before - told - others) / state;
@@ -307,7 +308,7 @@ function viewChurn(count: number, seed: number, figures: Collected): number {
       if (asker.rowsOf(`${i}:service_${i}`).length !== 1) wrong++;
     }
   }
-  figures.draw(TRAFFIC, "measured", meter.points);
+  figures.draw({ ...TRAFFIC, x: "second" }, "measured", meter.points);
   figures.add("look-ups while views churn", asked);
   figures.add("of those wrong", wrong, { good: ["<=", 0], goal: ["<=", 0] });
   return world.events;

@@ -1,6 +1,6 @@
 import type { Plot } from "./experiment.ts";
 
-const WIDTH = 640, HEIGHT = 400, LEFT = 64, RIGHT = 24, TOP = 40, BOTTOM = 56;
+const WIDTH = 640, HEIGHT = 400, LEFT = 64, RIGHT = 24, TOP = 40, BOTTOM = 56, LINE = 16;
 /** Of longer curves the points are not marked. */
 const DOTS = 60;
 const COLOURS = ["#1f6feb", "#d1242f", "#1a7f37", "#8250df", "#bf8700", "#57606a"];
@@ -13,9 +13,11 @@ export function svgOf(plot: Plot): string {
   const px = (x: number) => LEFT + ((x - x0) / (x1 - x0)) * (WIDTH - LEFT - RIGHT);
   const py = (y: number) => HEIGHT - BOTTOM - ((y - y0) / (y1 - y0)) * (HEIGHT - TOP - BOTTOM);
   const at = (value: number) => value.toFixed(1);
+  // The names of the curves are below, where no curve runs through them.
+  const height = HEIGHT + LINE * plot.series.length;
   const lines: string[] = [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
-    `<rect width="${WIDTH}" height="${HEIGHT}" fill="#ffffff"/>`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="12">`,
+    `<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>`,
     `<text x="${LEFT}" y="22" font-size="15">${escape(plot.title)}</text>`,
   ];
   for (let i = 0; i <= 5; i++) {
@@ -39,7 +41,7 @@ export function svgOf(plot: Plot): string {
     for (const [x, y] of series.points.length <= DOTS ? series.points : []) {
       lines.push(`<circle cx="${at(px(x))}" cy="${at(py(y))}" r="3" fill="${colour}"/>`);
     }
-    const y = HEIGHT - BOTTOM - 12 - 16 * (plot.series.length - 1 - i);
+    const y = HEIGHT + LINE * i;
     lines.push(
       `<rect x="${LEFT + 10}" y="${y - 9}" width="10" height="10" fill="${colour}"/>`,
       `<text x="${LEFT + 26}" y="${y}">${escape(series.name)}</text>`,
@@ -52,7 +54,8 @@ export function svgOf(plot: Plot): string {
 function range(values: readonly number[]): [number, number] {
   if (values.length === 0) return [0, 1];
   const low = Math.min(...values), high = Math.max(...values);
-  return low === high ? [low - 1, high + 1] : [low, high];
+  // A level line is drawn beside zero.
+  return low === high ? [Math.min(low, 0), Math.max(high, 0) || 1] : [low, high];
 }
 
 const tick = (value: number) => String(Number(value.toPrecision(4)));
