@@ -190,7 +190,7 @@ const nameOf = ({ change }: { change: { node: string } }) => change.node;
 const NEW_LIFE = {
   title: "How soon the new life of a node is known",
   x: "seconds that it was away",
-  y: "seconds since it is back",
+  y: "ms since it is back",
 };
 
 /** E17. */
@@ -253,7 +253,7 @@ export const restarts: Experiment = {
       traces.push(sim.trace);
     }
     for (const [name, q] of [["everybody knows", 1], ["half of them know", 0.5]] as const) {
-      const points = [...known].map(([away, heard]): Point => [away, quantile(heard, q)]);
+      const points = [...known].map(([away, heard]): Point => [away, 1000 * quantile(heard, q)]);
       collected.draw(NEW_LIFE, name, points);
     }
     return { nodes, metrics: collected.metrics, plots: collected.plots, traces };

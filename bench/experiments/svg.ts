@@ -41,7 +41,7 @@ export function svgOf(plot: Plot): string {
     for (const [x, y] of series.points.length <= DOTS ? series.points : []) {
       lines.push(`<circle cx="${at(px(x))}" cy="${at(py(y))}" r="3" fill="${colour}"/>`);
     }
-    const y = HEIGHT + LINE * i;
+    const y = HEIGHT + LINE * (i + 0.5);
     lines.push(
       `<rect x="${LEFT + 10}" y="${y - 9}" width="10" height="10" fill="${colour}"/>`,
       `<text x="${LEFT + 26}" y="${y}">${escape(series.name)}</text>`,
