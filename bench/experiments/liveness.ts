@@ -108,27 +108,34 @@ export const crashDetection: Experiment = {
   },
 };
 
-const UNREACHABLE = {
-  title: "Members held for unreachable",
+const SUSPICION = {
+  title: "Suspicion and verdict",
   x: "second",
   y: "members, mean of the observers",
 };
 
-function heldUnreachable(sim: LivenessSim, since: number): Point[] {
-  const observers = sim.observers.length;
+// Runs second by second, and notes the probes and the verdicts.
+function watchSuspicion(sim: LivenessSim) {
+  const since = sim.now, observers = sim.observers.length;
   const held = new Set<string>();
-  let next = 0;
-  return Array.from({ length: (sim.now - since) / 1000 + 1 }, (_, second) => {
-    for (;;) {
-      const told = sim.told[next];
-      if (told === undefined || told.at > since + second * 1000) break;
-      next++;
-      const pair = `${told.observer} ${told.change.node}`;
-      if (told.change.type === "nodeUnreachable") held.add(pair);
-      else held.delete(pair);
+  const probed: Point[] = [], unreachable: Point[] = [];
+  let seen = 0;
+  const run = (seconds: number) => {
+    for (let i = 0; i < seconds; i++) {
+      const { probes } = sim;
+      sim.run(1_000);
+      for (const { observer, change } of sim.told.slice(seen)) {
+        const pair = `${observer} ${change.node}`;
+        if (change.type === "nodeUnreachable") held.add(pair);
+        else held.delete(pair);
+      }
+      seen = sim.told.length;
+      const second = (sim.now - since) / 1000;
+      probed.push([second, (sim.probes - probes) / observers]);
+      unreachable.push([second, held.size / observers]);
     }
-    return [second, held.size / observers];
-  });
+  };
+  return { run, probed, unreachable };
 }
 
 /** E16. */
@@ -147,7 +154,7 @@ export const stallsAndLoss: Experiment = {
       const sim = new LivenessSim({ seed, nodes, loss: 0.05, observers: observersOf(nodes) });
       const random = seededRandom(seed);
       sim.start();
-      const since = sim.now;
+      const watch = watchSuspicion(sim);
       for (const node of sample(random, sim.nodes, Math.ceil((nodes * 5) / 200))) {
         sim.cut(node.index, node.neighbours[0] as number);
       }
@@ -157,10 +164,10 @@ export const stallsAndLoss: Experiment = {
           stalled.add(name);
           sim.stall(index, 5_000 + 5_000 * (random.uint32() / 2 ** 32));
         }
-        sim.run(30_000);
+        watch.run(30);
         settings.progress(`seed ${seed}: round ${round + 1} of 10`);
       }
-      sim.run(30_000);
+      watch.run(30);
       const downs = sim.told.filter(({ change }) => change.type === "nodeDown");
       const healthy = downs.filter(({ change }) => !stalled.has(change.node));
       collected.add("healthy nodes declared down", new Set(healthy.map(nameOf)).size, {
@@ -178,7 +185,8 @@ export const stallsAndLoss: Experiment = {
         })
       );
       collected.add("wrong states half a minute later", late.length, { good: ["<=", 0] });
-      collected.draw(UNREACHABLE, "measured", heldUnreachable(sim, since));
+      collected.draw(SUSPICION, "probed in this second", watch.probed);
+      collected.draw(SUSPICION, "held for unreachable", watch.unreachable);
       traces.push(sim.trace);
     }
     return { nodes, metrics: collected.metrics, plots: collected.plots, traces };

@@ -60,6 +60,8 @@ export class LivenessSim {
   trace = 0;
   readonly nodes: SimNode[] = [];
   readonly told: Told[] = [];
+  /** Probes sent so far: of the silent, and now and then of anybody. */
+  probes = 0;
   readonly #options: Required<LivenessOptions>;
   readonly #random: Random;
   readonly #byName = new Map<string, SimNode>();
@@ -289,6 +291,7 @@ export class LivenessSim {
       case "ping":
         return this.#ping(node, this.#byName.get(effect.peer) as SimNode);
       case "probe":
+        this.probes++;
         return this.#probe(node, this.#byName.get(effect.member.name) as SimNode, effect.connect);
       case "askProbe": {
         const { request } = effect;
