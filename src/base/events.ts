@@ -1,3 +1,7 @@
+import { ConfigError } from "./errors.ts";
+import { inTurn } from "./in_turn.ts";
+import { knownOptions } from "./known_options.ts";
+import { notify } from "./notify.ts";
 import { Ring } from "./ring.ts";
 
 /** Told to a slow subscriber in place of the events that did not fit its queue. */
@@ -15,11 +19,18 @@ export interface EventsOptions {
 
 /** What every `events()` / `on()` pair of the API offers. */
 export interface EventSource<E> {
-  /** Calls `listener` on each event, in order; returns the function that ends it. */
+  /**
+   * Calls `listener` on each event, in order; returns the function that ends it. What follows from
+   * what a listener does is told after all have been told of the event.
+   *
+   * @throws TypeError when `listener` is no function
+   */
   on(listener: (event: E) => void): () => void;
   /**
    * The events from now on. The queue of one iteration holds 1,024 events; a subscriber that falls
    * further behind gets one `overflow` event that counts what it lost.
+   *
+   * @throws ConfigError when an option is unknown or `signal` is no AbortSignal
    */
   events(options?: EventsOptions): AsyncIterableIterator<E | Overflow>;
 }
@@ -43,16 +54,10 @@ export class Emitter<E> implements EventSource<E> {
     this.#coalesce = coalesce;
   }
 
-  /** Delivers `event` to every listener now. */
-  emit(event: E): void {
-    for (const listener of [...this.#listeners]) {
-      try {
-        listener(event);
-      } catch (error) {
-        this.#onError(error);
-      }
-    }
-  }
+  /** Delivers `event` to every listener now; from within a listener, once all have the present one. */
+  readonly emit: (event: E) => void = inTurn((event) => {
+    for (const listener of [...this.#listeners]) notify(listener, event, this.#onError);
+  });
 
   /** Ends every iteration; later subscriptions end at once. */
   close(): void {
@@ -62,9 +67,10 @@ export class Emitter<E> implements EventSource<E> {
   }
 
   on(listener: (event: E) => void): () => void {
+    if (typeof listener !== "function") throw new TypeError("on takes a function");
     if (this.#closed) return () => {};
     // Wrapped, so that one function registered twice is two subscriptions.
-    const own = (event: E) => listener(event);
+    const own = (event: E): unknown => listener(event);
     this.#listeners.add(own);
     return () => void this.#listeners.delete(own);
   }
@@ -77,9 +83,14 @@ export class Emitter<E> implements EventSource<E> {
   }
 
   events(options: EventsOptions = {}): AsyncIterableIterator<E | Overflow> {
+    knownOptions(options, ["signal"]);
+    const { signal } = options;
+    if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+      throw new ConfigError("signal", "must be an AbortSignal, such as a controller's `signal`");
+    }
     const queue = new Ring<E>();
     let lost = 0;
-    let ended = this.#closed || options.signal?.aborted === true;
+    let ended = this.#closed || signal?.aborted === true;
     let waiting: ((result: IteratorResult<E | Overflow>) => void)[] = [];
     const done = { done: true, value: undefined } as const;
 
@@ -102,13 +113,13 @@ export class Emitter<E> implements EventSource<E> {
       ended = true;
       off();
       this.#endings.delete(end);
-      options.signal?.removeEventListener("abort", end);
+      signal?.removeEventListener("abort", end);
       for (const next of waiting) next(done);
       waiting = [];
     };
     if (!ended) {
       this.#endings.add(end);
-      options.signal?.addEventListener("abort", end, { once: true });
+      signal?.addEventListener("abort", end, { once: true });
     }
     return {
       [Symbol.asyncIterator]() {

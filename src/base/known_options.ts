@@ -8,6 +8,9 @@ import { ConfigError } from "./errors.ts";
  */
 export function knownOptions(options: object | undefined, known: readonly string[]): void {
   if (options === undefined) return;
+  if (typeof options !== "object" || options === null) {
+    throw new ConfigError("options", `must be an object, not ${String(options)}`);
+  }
   for (const key in options) {
     if (!known.includes(key)) {
       throw new ConfigError(key, "there is no such option; check the spelling");

@@ -5,6 +5,7 @@ import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { BarrelError, ClosedError, messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import { notify } from "../base/notify.ts";
 import { Ring } from "../base/ring.ts";
 import type { Random } from "../base/random.ts";
 import type { Links } from "../link/ports.ts";
@@ -117,12 +118,10 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
   const deliver = (topic: string, payload: Bytes) => {
     meter.count("barrel_broadcast_delivered_total");
     for (const handler of [...subscribers.get(topic) ?? []]) {
-      try {
-        // What is kept for those who missed it must stay as it came.
-        handler(payload.slice());
-      } catch (error) {
+      // What is kept for those who missed it must stay as it came.
+      notify(handler, payload.slice(), (error) => {
         logger.log("error", `a subscriber of "${topic}" threw: ${messageOf(error)}`);
-      }
+      });
     }
   };
 
@@ -170,7 +169,7 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
     subscribe(topic, handler) {
       const handlers = subscribers.get(topic) ?? new Set();
       subscribers.set(topic, handlers);
-      const own = (payload: Bytes) => handler(payload);
+      const own = (payload: Bytes): unknown => handler(payload);
       handlers.add(own);
       return () => {
         handlers.delete(own);

@@ -3,6 +3,7 @@ import { createBroadcast } from "../broadcast/driver.ts";
 import type { Broadcast, BroadcastOptions } from "../broadcast/driver.ts";
 import { SeenIds } from "../broadcast/seen_ids.ts";
 import type { Bytes } from "../base/bytes.ts";
+import { inTurn } from "../base/in_turn.ts";
 import { createMembership } from "../membership/driver.ts";
 import type { MembershipDriver, MembershipDriverOptions } from "../membership/driver.ts";
 import type { MembershipEvent } from "../membership/events.ts";
@@ -20,12 +21,12 @@ export function membershipService(
   let hasJoined = false;
   let hasLeft = false;
   let isDown = false;
-  const tell = (event: MembershipEvent) => {
+  const tell = inTurn((event: MembershipEvent) => {
     if (event.type === "peerUp") neighbours.add(event.node);
     else if (event.type === "peerDown") neighbours.delete(event.node);
     else hasJoined = event.type === "joined";
     for (const listener of [...listeners]) listener(event);
-  };
+  });
   const service = services.add<MembershipDriver>({
     name: "membership",
     make(world) {

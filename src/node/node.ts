@@ -78,12 +78,18 @@ export interface Membership {
    * @throws ConfigError when it is no address
    */
   join(contact: string): Promise<void>;
-  /** Leaves the cluster; others are told. The node may join again. */
+  /**
+   * Leaves the cluster; others are told. From then on `members()` lists this node alone and nothing is
+   * told of others, until the node joins again: then what has become of them meanwhile.
+   */
   leave(): Promise<void>;
   /**
-   * Declares an unreachable node down, by an operator's word, where the cluster waits with its verdict.
+   * Declares an unreachable node down, by an operator's word, where the cluster waits with its verdict:
+   * here at once, and wherever another member than this one finds it unreachable too.
    *
-   * @throws ConfigError; ConflictError when the node is alive as far as is known here
+   * Nothing happens when nobody by that name is known here, or it is down already.
+   *
+   * @throws ConfigError; ConflictError when the node is alive as far as is known here, or is this one
    */
   forget(name: NodeName): void;
   /** The neighbours we gossip with. */
@@ -416,6 +422,15 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   };
   const close = async () => {
     for (const isClosed of joining) isClosed();
+    try {
+      await windUp();
+    } finally {
+      // Whatever went wrong: another node must be able to use the folder.
+      clock.close();
+      await world.unlock();
+    }
+  };
+  const windUp = async () => {
     services.release();
     await Promise.race([
       supervisors.close(),
@@ -441,8 +456,6 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     await connector.close();
     await follower.settled();
     events.close();
-    clock.close();
-    await world.unlock();
   };
 
   const refuseWhenClosed = () => {
@@ -508,7 +521,8 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
       },
       leave,
       forget(name) {
-        if (roster.member(validateNodeName(name))?.status === "alive") {
+        const status = name === self.name ? "alive" : roster.member(validateNodeName(name))?.status;
+        if (status === "alive") {
           throw new ConflictError(
             `${name} is alive as far as is known here: only the dead are forgotten`,
           );

@@ -7,6 +7,8 @@ export interface Tally {
   readonly accusers: number;
   /** Whether one of them was told so by its host. */
   readonly isRefused: boolean;
+  /** Whether one of them was told so by an operator. */
+  readonly isForgotten: boolean;
   /** Whether somebody has not heard of it for a while. */
   readonly isSuspected: boolean;
 }
@@ -67,6 +69,7 @@ export class Accusations {
   ): Tally {
     let accusers = 0;
     let isRefused = false;
+    let isForgotten = false;
     let isSuspected = false;
     for (const [key, accusation] of this.#byTarget.get(name) ?? []) {
       const isCurrent = accusation.epoch === epoch && accusation.incarnation === incarnation;
@@ -74,7 +77,8 @@ export class Accusations {
       if (accusation.evidence === "suspected") isSuspected = true;
       else accusers++;
       isRefused ||= accusation.evidence === "refused";
+      isForgotten ||= accusation.evidence === "forgotten";
     }
-    return { accusers, isRefused, isSuspected };
+    return { accusers, isRefused, isForgotten, isSuspected };
   }
 }

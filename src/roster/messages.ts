@@ -33,13 +33,14 @@ export interface MemberRecord {
 }
 
 /**
- * On what an accusation rests: the host refused, or nothing came back for long; `suspected`: nothing
- * has come for a while, which does not count towards a verdict and only tells how many are silent.
+ * On what an accusation rests: the host refused, or nothing came back for long; `forgotten`: an
+ * operator said so; `suspected`: nothing has come for a while, which does not count towards a
+ * verdict and only tells how many are silent.
  */
-export type Evidence = "refused" | "silent" | "suspected";
+export type Evidence = "refused" | "silent" | "suspected" | "forgotten";
 
 // Their places are their bytes on the wire.
-const EVIDENCE: readonly Evidence[] = ["silent", "refused", "suspected"];
+const EVIDENCE: readonly Evidence[] = ["silent", "refused", "suspected", "forgotten"];
 
 /** One life of a node that somebody believes to be over. */
 export interface Accusation {

@@ -140,6 +140,13 @@ const RANDOM_PROBE_MS = 10_000;
 const CATCH_UP_MS = 3_000;
 /** For so long after that a tick passes before a new name is told: the rest may come right behind. */
 const NEWCOMER_MS = 60_000;
+/** What is said in place of what: of an accusation, the first of its weight stands. */
+const WEIGHT: Readonly<Record<Evidence, number>> = {
+  suspected: 0,
+  silent: 1,
+  refused: 1,
+  forgotten: 2,
+};
 /** Members kept at most: nobody may fill memory with made-up ones. */
 const MAX_MEMBERS = 100_000;
 
@@ -171,8 +178,9 @@ export class Roster {
     this.#selfKey = encodeHex(options.self.publicKey);
   }
 
-  /** Every member known that is not down, ourselves not among them. */
+  /** Every member known that is not down, ourselves not among them; nobody once we have left. */
   members(): Member[] {
+    if (this.#hasLeft) return [];
     return [...this.#members.all()].filter((member) => member.status !== "down");
   }
 
@@ -219,10 +227,10 @@ export class Roster {
         this.#linkDown(event.peer, event.reason, now, effects);
         break;
       case "probed":
-        this.#probed(event.peer, event.result, now, effects);
+        if (!this.#hasLeft) this.#probed(event.peer, event.result, now, effects);
         break;
       case "probeRequest":
-        this.#asked(event.request, now, effects);
+        if (!this.#hasLeft) this.#asked(event.request, now, effects);
         break;
       case "tick":
         this.#tick(event.heard, now, effects);
@@ -234,6 +242,7 @@ export class Roster {
       case "rejoin":
         if (!this.#hasLeft) break;
         this.#hasLeft = false;
+        this.#nobodyWasSilent(now);
         // Our word that we left was believed: only a higher incarnation takes it back.
         this.#incarnation++;
         effects.push({ type: "publish", incarnation: this.#incarnation, left: false });
@@ -246,7 +255,10 @@ export class Roster {
         break;
       case "forget": {
         const member = this.#members.get(event.node);
-        if (member !== undefined) this.#down(member, "forgotten", now, effects);
+        if (member === undefined || member.status === "down") break;
+        this.#down(member, "forgotten", now, effects);
+        // Others wait as we did: this counts as an accusation, and ends their waiting.
+        this.#accuse(member, "forgotten", now, effects);
         break;
       }
     }
@@ -262,7 +274,11 @@ export class Roster {
     for (const member of this.#members.notAlive) {
       if (member.status === "down") effects.push({ type: "retire", member: { ...member } });
     }
-    // Nobody was silent while we did not listen.
+    this.#nobodyWasSilent(now);
+  }
+
+  // While we did not listen.
+  #nobodyWasSilent(now: number): void {
     this.#lastTick = undefined;
     for (const peer of this.#neighbours) this.#watch(peer, now);
     for (const watch of this.#watches.values()) watch.lastHeard = now;
@@ -360,6 +376,8 @@ export class Roster {
     effects: RosterEffect[],
   ): void {
     if (this.#linked.get(peer.name) === peer.epoch) this.#linked.delete(peer.name);
+    // Who has left hears nothing of the others, and has no say about them.
+    if (this.#hasLeft) return;
     const member = this.#members.get(peer.name);
     if (member === undefined || member.status === "down" || member.epoch !== peer.epoch) return;
     // Its own goodbye, over an authenticated link.
@@ -399,6 +417,7 @@ export class Roster {
   #tick(heard: readonly NodeName[], now: number, effects: RosterEffect[]): void {
     const late = this.#lastTick === undefined ? 0 : now - this.#lastTick - TICK_MS;
     this.#lastTick = now;
+    if (this.#hasLeft) return;
     if (late > LATE_TICK_MS) {
       // We were stalled: nobody else was silent.
       for (const watch of this.#watches.values()) watch.lastHeard += late;
@@ -479,7 +498,7 @@ export class Roster {
     const { name, epoch, incarnation } = member;
     const ours = this.#ours.get(name);
     const isSaid = ours?.epoch === epoch && ours.incarnation >= incarnation;
-    if (isSaid && (ours.evidence !== "suspected" || evidence === "suspected")) return;
+    if (isSaid && WEIGHT[ours.evidence] >= WEIGHT[evidence]) return;
     const accusation: Accusation = { target: name, epoch, incarnation, evidence };
     this.#ours.set(name, accusation);
     effects.push({ type: "accuse", accusation });
@@ -499,7 +518,7 @@ export class Roster {
     if (member === undefined || member.status === "down") return;
     // The next life of it is linked with us, and its record will soon say so.
     if (this.#isFormerLife(name)) return;
-    const { accusers, isRefused } = this.#accusersOf(member);
+    const { accusers, isRefused, isForgotten } = this.#accusersOf(member);
     if (accusers === 0) {
       if (member.status !== "unreachable") return;
       this.#members.setStatus(member, "alive");
@@ -518,10 +537,10 @@ export class Roster {
     // Reachable members besides the accused, ourselves among them.
     const reachable = 1 + this.#members.alive;
     if (accusers < Math.min(2, reachable)) return;
-    if (!isRefused && this.#brake.concerns(this.#members)) {
+    if (!isRefused && !isForgotten && this.#brake.concerns(this.#members)) {
       if (!isCounted || this.#brake.holds(member, now)) return;
     }
-    this.#down(member, "unreachable", now, effects);
+    this.#down(member, isForgotten ? "forgotten" : "unreachable", now, effects);
   }
 
   #accusersOf(member: Member): Tally {

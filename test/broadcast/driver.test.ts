@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { fromUtf8, utf8 } from "../../src/base/bytes.ts";
 import { BarrelError, ProtocolError } from "../../src/base/errors.ts";
-import { silentLogger } from "../../src/base/logger.ts";
 import { seededRandom } from "../../src/base/random.ts";
 import { createBroadcast } from "../../src/broadcast/driver.ts";
 import type { Broadcast } from "../../src/broadcast/driver.ts";
@@ -17,6 +16,9 @@ interface TestNode extends FabricNode {
   readonly meter: ReturnType<typeof memoryMeter>;
 }
 
+/** What was logged, by all. */
+const logged: string[] = [];
+
 function start(fabric: Fabric, name: string): TestNode {
   const node = fabric.add(name);
   const meter = memoryMeter();
@@ -24,7 +26,7 @@ function start(fabric: Fabric, name: string): TestNode {
     links: node.links,
     clock: node.clock,
     random: seededRandom(1),
-    logger: silentLogger,
+    logger: { log: (_, message) => void logged.push(message) },
     meter,
     sha256: (data) => new Uint8Array(createHash("sha256").update(data).digest()),
   });
@@ -75,10 +77,13 @@ describe("the broadcast driver", () => {
     const { fabric, nodes } = line("a@t", "b@t");
     const [a, b] = nodes as [TestNode, TestNode];
     const heard: string[] = [];
+    logged.length = 0;
     b.broadcast.subscribe("t", (bytes) => {
       bytes.fill(0);
       throw new Error("a subscriber's bug");
     });
+    // Nobody catches its rejection: that would end the program.
+    b.broadcast.subscribe("t", () => Promise.reject(new Error("an async one's bug")) as never);
     const off = b.broadcast.subscribe("t", (bytes) => heard.push(fromUtf8(bytes)));
     a.broadcast.publish("t", utf8("one"));
     await fabric.time.run(100);
@@ -86,6 +91,9 @@ describe("the broadcast driver", () => {
     a.broadcast.publish("t", utf8("two"));
     await fabric.time.run(100);
     assert.deepEqual(heard, ["one"]);
+    for (const what of ["a subscriber's bug", "an async one's bug"]) {
+      assert.equal(logged.filter((line) => line.includes(what)).length, 2, what);
+    }
     for (const node of nodes) node.broadcast.close();
   });
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { NodeEvent } from "../../mod.ts";
 import { Emitter } from "../../src/base/events.ts";
-import type { Overflow } from "../../src/base/events.ts";
+import type { EventSource, Overflow } from "../../src/base/events.ts";
 import { randomBelow, sample, seededRandom } from "../../src/base/random.ts";
 import type { Random } from "../../src/base/random.ts";
 import { coalesce } from "../../src/node/events.ts";
@@ -107,6 +107,51 @@ describe("membership events", () => {
     for await (const event of subscription) told.take(event);
     assert.equal(told.members.size, 1_024);
     assert.equal(told.lost, 976);
+  });
+
+  test("come in one order for all, also when a listener causes further ones", async () => {
+    const sim = await createSimulation({ seed: 3, nodes: 9 });
+    await sim.until(() => sim.nodes.every(({ membership }) => membership.members().length === 9));
+    await sim.run({ forMs: 60_000 });
+    const { membership } = sim.node(0);
+    const told: string[][] = [[], [], []];
+    const note = (index: number, event: NodeEvent | Overflow) => {
+      if (event.type.startsWith("node")) told[index]?.push(event.type);
+    };
+    membership.on((event) => note(0, event));
+    membership.on((event) => event.type === "nodeUnreachable" && membership.forget(event.node));
+    membership.on((event) => note(1, event));
+    const iteration = membership.events();
+    sim.crash(sim.node(5));
+    await sim.until(() => membership.members().length === 8, { withinMs: 60_000 });
+    iteration.return?.();
+    const controller = new AbortController();
+    const later = membership.events({ signal: controller.signal });
+    sim.crash(sim.node(6));
+    await sim.until(() => membership.members().length === 7, { withinMs: 60_000 });
+    controller.abort();
+    for await (const event of later) note(2, event);
+    assert.deepEqual(told[0], ["nodeUnreachable", "nodeDown", "nodeUnreachable", "nodeDown"]);
+    assert.deepEqual(told[1], told[0]);
+    assert.deepEqual(told[2], ["nodeUnreachable", "nodeDown"]);
+    await sim.close();
+  });
+
+  test("refuse what they cannot use, and nothing of it is left when the node closes", async () => {
+    const sim = await createSimulation({ seed: 3, nodes: 1 });
+    const { membership, registry } = sim.node(0);
+    const sources: readonly EventSource<unknown>[] = [membership, registry];
+    for (const source of sources) {
+      // The controller itself in place of its signal.
+      for (const signal of [new AbortController(), 3, null]) {
+        const refused = { code: "config", path: "signal" };
+        assert.throws(() => source.events({ signal } as never), refused);
+      }
+      assert.throws(() => source.events({ sigal: 1 } as never), { path: "sigal" });
+      assert.throws(() => source.events(null as never), { code: "config" });
+      assert.throws(() => source.on("nodeUp" as never), TypeError);
+    }
+    await sim.close();
   });
 
   test("of a restart between two looks tell of the end and of the beginning", () => {

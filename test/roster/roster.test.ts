@@ -333,6 +333,55 @@ test("the larger half goes on after the hold", () => {
   assert.equal(bench.events().filter((event) => event.startsWith("nodeDown")).length, 4);
 });
 
+test("an operator's word ends the waiting, here and for all who find the node silent, too", () => {
+  const near = [1, 2, 3, 4], far = [5, 6, 7, 8, 9];
+  const bench = new Bench(10);
+  for (const target of far) for (const by of [1, 2]) bench.accuse(by, target);
+  bench.pass(60_000, near);
+  assert.ok(!bench.events().some((event) => event.startsWith("nodeDown")));
+  bench.feed({ type: "forget", node: nameOf(5) });
+  assert.equal(bench.events().at(-1), "nodeDown n5@x");
+  assert.deepEqual(bench.accusations().slice(-1), ["forgotten"]);
+  bench.feed({ type: "forget", node: nameOf(5) });
+  assert.equal(bench.accusations().length, 1);
+  // Somebody else's operator.
+  bench.accuse(3, 6, "forgotten");
+  assert.equal(bench.events().at(-1), "nodeDown n6@x");
+  assert.equal(bench.events().filter((event) => event.startsWith("nodeDown")).length, 2);
+  // Whoever lives takes it back.
+  bench.record(6, { incarnation: 1 });
+  bench.record(5, { incarnation: 1 });
+  assert.deepEqual(bench.events().slice(-2), ["nodeUp n6@x", "nodeUp n5@x"]);
+  assert.ok(bench.has("withdraw"));
+});
+
+test("an operator's word alone brings nobody down elsewhere", () => {
+  const bench = new Bench(10);
+  bench.accuse(3, 6, "forgotten");
+  bench.pass(600_000, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assert.deepEqual(bench.events(), ["nodeUnreachable n6@x"]);
+});
+
+test("who has left knows nobody and says nothing, until it joins again", () => {
+  const bench = new Bench(5);
+  for (const index of [1, 2]) bench.feed({ type: "neighbourUp", peer: nameOf(index) });
+  bench.feed({ type: "leave" });
+  assert.deepEqual(bench.roster.members(), []);
+  bench.effects.length = 0;
+  const peer = { name: nameOf(1), publicKey: keyOf(1), epoch: 1, addresses: [] };
+  bench.feed({ type: "linkDown", peer, reason: "lost" });
+  bench.feed({ type: "probed", peer: nameOf(2), result: "refused" });
+  bench.feed({ type: "probeRequest", request: { target: nameOf(3), epoch: 1 } });
+  bench.pass(600_000);
+  assert.deepEqual(bench.effects, []);
+  bench.feed({ type: "rejoin" });
+  assert.equal(bench.roster.members().length, 4);
+  bench.pass(2_000, [1]);
+  assert.deepEqual(bench.events(), []);
+  bench.pass(60_000, [1]);
+  assert.ok(bench.events().includes("nodeUnreachable n2@x"), "it is watched anew");
+});
+
 test("one dead node of a large cluster is no partition", () => {
   const bench = new Bench(30);
   bench.accuse(1, 5);

@@ -92,6 +92,7 @@ test("a node that leaves and joins again in one life is a member again, with its
   const others = sim.nodes.slice(0, -1);
   await sim.until(() => others.every((node) => node.registry.lookup("service").length === 1));
   await sim.run(wanderer.membership.leave());
+  assert.deepEqual(wanderer.membership.members().map(({ name }) => name), [wanderer.name]);
   await sim.until(() => everyoneSees(others, 3), { withinMs: 60_000 });
   await sim.until(() => others.every((node) => node.registry.lookup("service").length === 0));
   await sim.run(wanderer.membership.join(sim.node(0).addresses[0] as string));
@@ -104,11 +105,33 @@ test("only a node that is not alive can be forgotten", { timeoutMs: 60_000 }, as
   await converged(sim, 3);
   const [a, , victim] = sim.nodes as [Node, Node, Node];
   assert.throws(() => a.membership.forget(victim.name), { code: "conflict" });
+  assert.throws(() => a.membership.forget(a.name), { code: "conflict" });
   a.membership.forget("nobody@sim");
   await sim.run({ forMs: 1_000 });
   assert.ok(everyoneSees(sim.nodes, 3));
   await sim.close();
 });
+test("one operator's word on one node is enough where a cluster waits with its verdict", {
+  timeoutMs: 60_000,
+}, async () => {
+  const sim = await createSimulation({ seed: 5, nodes: 9 });
+  await converged(sim, 9);
+  await sim.run({ forMs: 60_000 });
+  const survivors = sim.nodes.slice(0, 4), dead = sim.nodes.slice(4);
+  // A host that is gone refuses nothing.
+  sim.partition(survivors, dead);
+  const isUnreachable = (node: Node) =>
+    node.membership.members().filter(({ status }) => status === "unreachable").length === 5;
+  await sim.until(() => survivors.every(isUnreachable), { withinMs: 120_000 });
+  await sim.run({ forMs: 120_000 });
+  assert.ok(survivors.every(isUnreachable), "they wait");
+  for (const { name } of dead) sim.node(0).membership.forget(name);
+  await sim.until(() => everyoneSees(survivors, 4), { withinMs: 60_000 });
+  sim.heal();
+  await sim.until(() => everyoneSees(sim.nodes, 9), { withinMs: 300_000 });
+  await sim.close();
+});
+
 test(
   "a node that stalls for eight seconds is not declared down",
   { timeoutMs: 60_000 },
