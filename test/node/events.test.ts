@@ -124,7 +124,7 @@ describe("membership events", () => {
     const iteration = membership.events();
     sim.crash(sim.node(5));
     await sim.until(() => membership.members().length === 8, { withinMs: 60_000 });
-    iteration.return?.();
+    void iteration.return?.();
     const controller = new AbortController();
     const later = membership.events({ signal: controller.signal });
     sim.crash(sim.node(6));
