@@ -69,7 +69,7 @@ export interface Registry extends EventSource<RegistryEvent> {
    * for already
    */
   whereis(name: string, options?: WhereisOptions): Promise<Pid | undefined>;
-  /** Every instance that is known. */
+  /** Every instance that is known, each with a copy of its `meta`. */
   lookup(name: string): Instance[];
   /** The instances of this node. */
   lookupLocal(name: string): Instance[];
@@ -193,8 +193,9 @@ class Driver implements RegistryDriver {
       self: this.#self,
       random: this.#options.random,
       neighbours: this.#options.neighbours,
-      localProcess: (service) => this.lookupLocal(service)[0]?.pid.id,
-      knownNodes: (service) => [...new Set(this.#table.lookup(service).map(({ node }) => node))],
+      localProcess: (service) =>
+        this.#table.pids(service).find(({ node }) => node === this.#self)?.id,
+      knownNodes: (service) => [...new Set(this.#table.pids(service).map(({ node }) => node))],
     });
   }
 
@@ -296,7 +297,7 @@ class Driver implements RegistryDriver {
   }
 
   lookupLocal(name: string): Instance[] {
-    return this.#table.lookup(name).filter(({ node }) => node === this.#self);
+    return this.#table.lookup(name, this.#self);
   }
 
   names(): string[] {

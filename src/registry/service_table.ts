@@ -5,13 +5,13 @@ import type { NodeName } from "../wire/node_name.ts";
 import { Pid } from "../wire/pid.ts";
 import type { Life } from "../wire/pid.ts";
 import { decodeState, parseKey } from "./rows.ts";
-import type { RowState } from "./rows.ts";
 
 /** One instance of a service. */
 export interface Instance {
   readonly name: string;
   readonly node: NodeName;
   readonly pid: Pid;
+  /** What it was registered with; each lookup gives a copy. */
   readonly meta: unknown;
 }
 
@@ -26,7 +26,9 @@ export interface RegistryEvent {
   readonly reason?: unknown;
 }
 
-interface Held extends Instance {
+interface Held extends Omit<Instance, "meta"> {
+  /** What its row says, from which each reader gets metadata of its own. */
+  readonly value: Bytes;
   /** The row it comes from: author and key. */
   readonly row: string;
   /** How much this node prefers it; see `pick`. */
@@ -67,13 +69,30 @@ export class ServiceTable {
       .flatMap((held) => this.#drop([held], "down", "noproc"));
   }
 
-  /** Every instance of a name. */
-  lookup(name: string): Instance[] {
-    const instances: Instance[] = [];
+  /** Every instance of a name, or those of one node. Metadata is read anew, so reading costs that. */
+  lookup(name: string, node?: NodeName): Instance[] {
+    return this.#instances(name)
+      .filter((held) => node === undefined || held.node === node)
+      .map((held) => this.#entryOf(held));
+  }
+
+  /** The processes of a name. */
+  pids(name: string): Pid[] {
+    return this.#instances(name).map(({ pid }) => pid);
+  }
+
+  // One for each process, under whichever key of its node.
+  #instances(name: string): Held[] {
+    const instances: Held[] = [];
     for (const held of this.#byName.get(name)?.values() ?? []) {
-      if (!instances.some(({ pid }) => pid.equals(held.pid))) instances.push(entryOf(held));
+      if (!instances.some(({ pid }) => pid.equals(held.pid))) instances.push(held);
     }
     return instances;
+  }
+
+  #entryOf({ name, node, pid, value }: Held): Instance {
+    const state = decodeState(value, { own: this.#own, peer: pid.life });
+    return { name, node, pid, meta: state?.type === "live" ? state.meta : undefined };
   }
 
   /** The names that have an instance. */
@@ -101,10 +120,11 @@ export class ServiceTable {
 
   #put(id: string, row: Row, node: NodeName, held: Held | undefined): RegistryEvent[] {
     const key = parseKey(row.key);
-    const state = this.#read(row, node);
+    const life = this.#own.other(node, row.epoch);
+    const state = decodeState(row.value, { own: this.#own, peer: life });
     if (key === undefined || state === undefined) return [];
     if (state.type !== "live") {
-      const ended = new Pid(this.#own.other(node, row.epoch), key.id);
+      const ended = new Pid(life, key.id);
       const all = [...held === undefined ? [] : [held], ...this.#twins(key.name, ended, id)];
       return state.type === "down"
         ? this.#drop(all, "down", state.reason)
@@ -114,9 +134,9 @@ export class ServiceTable {
     const isSame = held?.pid.epoch === row.epoch;
     // The same number in a later life of the node is another process.
     if (held !== undefined && !isSame) events.push(...this.#drop([held], "down", "noproc"));
-    const pid = isSame ? held.pid : new Pid(this.#own.other(node, row.epoch), key.id);
+    const pid = isSame ? held.pid : new Pid(life, key.id);
     const score = this.#scoreOf(pid);
-    const instance: Held = { name: key.name, node, pid, meta: state.meta, row: id, score };
+    const instance: Held = { name: key.name, node, pid, value: row.value, row: id, score };
     this.#byRow.set(id, instance);
     const instances = this.#byName.get(key.name) ?? new Map<string, Held>();
     this.#byName.set(key.name, instances);
@@ -138,11 +158,6 @@ export class ServiceTable {
     return bonus + fnv1a(`${this.#own.node} ${pid} ${pid.epoch}`);
   }
 
-  #read(row: Row, node: NodeName): RowState | undefined {
-    const peer = this.#own.other(node, row.epoch);
-    return decodeState(row.value, { own: this.#own, peer });
-  }
-
   // Entries of one process; it has ended, for others, when none is left.
   #drop(all: Held[], type: "unregistered" | "down", reason?: unknown): RegistryEvent[] {
     for (const { name, row } of all) {
@@ -157,10 +172,6 @@ export class ServiceTable {
     if (this.#twins(name, pid, row).length > 0) return [];
     return [type === "down" ? { type, name, node, pid, reason } : { type, name, node, pid }];
   }
-}
-
-function entryOf({ name, node, pid, meta }: Held): Instance {
-  return { name, node, pid, meta };
 }
 
 function rowId(author: Bytes, key: string): string {

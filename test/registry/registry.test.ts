@@ -85,6 +85,29 @@ describe("registry", () => {
     cluster.close();
   });
 
+  test("each lookup gives metadata of its own", async () => {
+    const { cluster, nodes } = await clusterOf("a", "b");
+    const [a, b] = nodes as Two;
+    const pid = a.system.spawn(idle);
+    const meta = { shard: 1, tags: ["x"], bytes: new Uint8Array([1, 2]) };
+    await cluster.run(1_000, a.registry.register("s", pid, meta));
+    await cluster.run(50);
+    const read = (node: TestNode) => node.registry.lookup("s")[0]?.meta as typeof meta;
+    for (const node of [a, b]) {
+      const mine = read(node);
+      mine.shard = 99;
+      mine.tags.push("y");
+      mine.bytes.fill(0);
+      assert.deepEqual(read(node), { shard: 1, tags: ["x"], bytes: new Uint8Array([1, 2]) });
+    }
+    const local = a.registry.lookupLocal("s")[0]?.meta as typeof meta;
+    local.shard = 99;
+    assert.equal((a.registry.lookupLocal("s")[0]?.meta as typeof meta).shard, 1);
+    meta.shard = 99;
+    assert.equal(read(a).shard, 1);
+    cluster.close();
+  });
+
   test("registering again replaces the metadata and tells nothing twice", async () => {
     const { cluster, nodes } = await clusterOf("a", "b");
     const [a, b] = nodes as Two;
