@@ -64,7 +64,12 @@ export type { TaggedStream } from "./src/stream/tagged_stream.ts";
 export type { Maps } from "./src/map/maps.ts";
 export type { Merged, MergedEvent, MergedOptions, MergedRow, Replicas } from "./src/map/merged.ts";
 export type { MapEvent, SharedMap } from "./src/map/map.ts";
-export type { MapOptions, StandardSchema, Validator } from "./src/map/options.ts";
+export type {
+  DeclaredMapOptions,
+  MapOptions,
+  StandardSchema,
+  Validator,
+} from "./src/map/options.ts";
 export type { DurableStore, Write } from "./src/storage/contract.ts";
 export { memoryStore } from "./src/storage/memory.ts";
 

@@ -17,7 +17,7 @@ export interface StandardSchema<V> {
 /** A validator as a function: `false`, a text that says why not, or an exception refuse the value. */
 export type Validator<V> = (value: V, key: string) => boolean | string | void;
 
-/** Options of `node.maps.open` and of the node's option `maps`. */
+/** Options of `node.maps.open`. */
 export interface MapOptions<V = unknown> {
   /**
    * Keeps the entries in `dataDir/store.sqlite`, so that they survive a restart of all nodes. Without
@@ -36,6 +36,20 @@ export interface MapOptions<V = unknown> {
    */
   readonly schema?: StandardSchema<V> | Validator<V>;
 }
+
+/**
+ * Options of a map in the node's option `maps`. Maps of all types of values stand beside each other
+ * there, so a validator may ask for whichever it likes.
+ */
+export interface DeclaredMapOptions extends Omit<MapOptions, "schema"> {
+  /** As of {@link MapOptions}. @default any value */
+  readonly schema?: StandardSchema<unknown> | AnyValidator;
+}
+
+// Of a method, as the type checker then takes a function of a narrower type of values, too.
+type AnyValidator = {
+  judge(...args: Parameters<Validator<unknown>>): ReturnType<Validator<unknown>>;
+}["judge"];
 
 /** Says what is wrong with a value, in a few words; never throws. */
 export function validatorOf<V>(

@@ -3,7 +3,7 @@ import type { Crypto } from "../base/crypto.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/random.ts";
 import type { SecretFiles } from "../base/secret_files.ts";
-import type { MapOptions } from "../map/options.ts";
+import type { DeclaredMapOptions } from "../map/options.ts";
 import type { DurableStore } from "../storage/contract.ts";
 import type { TrustMode } from "../identity/trust.ts";
 import type { LinkSettings } from "../link/options.ts";
@@ -58,7 +58,7 @@ export interface NodeOptions {
   readonly liveness?: Partial<LivenessOptions>;
   readonly limits?: Partial<LimitOptions>;
   /** Maps to open before the node joins, by name. @default {} */
-  readonly maps?: Readonly<Record<string, MapOptions>>;
+  readonly maps?: Readonly<Record<string, DeclaredMapOptions>>;
   /** How to reach other nodes. @default the runtime's QUIC */
   readonly transports?: readonly Transport[];
   /** The world, injected; see `@barrel/p2p/testing`. */

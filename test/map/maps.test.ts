@@ -350,4 +350,30 @@ describe("a map", () => {
       await sim.until(() => b?.get("k") === 1);
       assert.deepEqual(sim.node(1).maps.names(), ["config"]);
     }, { maps: { config: { persist: true } } }));
+
+  test("declared with the node's options has a validator of whichever type it likes", () => {
+    // The type checker has its say here, too: none of these may ask for a cast.
+    const options: Partial<NodeOptions> = {
+      maps: {
+        limits: { schema: v.number() },
+        shares: { schema: (share: number) => share <= 1 },
+        names: { schema: (name: string, key) => name.length > key.length },
+        guests: { schema: (guest) => typeof guest === "string" && guest.length < 5 },
+      },
+    };
+    return simulated(1, async (sim) => {
+      const open = <V>(name: string) => sim.run(sim.node(0).maps.open<V>(name));
+      const refused = code("invalid_value");
+      const [limits, shares] = [await open<unknown>("limits"), await open<number>("shares")];
+      const [names, guests] = [await open<string>("names"), await open<unknown>("guests")];
+      await assert.rejects(sim.run(limits.set("k", "many")), refused);
+      await assert.rejects(sim.run(shares.set("k", 2)), refused);
+      await assert.rejects(sim.run(names.set("key", "abc")), refused);
+      await assert.rejects(sim.run(guests.set("k", "adalbert")), refused);
+      await sim.run(
+        Promise.all([limits.set("k", 5), shares.set("k", 0.5), names.set("k", "ada")]),
+      );
+      await sim.run(guests.set("k", "ada"));
+    }, options);
+  });
 });
