@@ -1,6 +1,6 @@
 /** Replicated rows that are merged by a function of the user's: counters, sets, whatever commutes. */
 import { utf8 } from "../base/bytes.ts";
-import { BarrelError, ClosedError, ConfigError, messageOf } from "../base/errors.ts";
+import { BarrelError, ClosedError, ConfigError, ConflictError, messageOf } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
 import type { EventSource } from "../base/events.ts";
 import { logOnce } from "../base/logger.ts";
@@ -94,7 +94,8 @@ export function createReplicas(
   context: MapContext,
   disk: () => Promise<DurableStore>,
 ): ReplicasDriver {
-  const open = new Set<{ close(): void }>();
+  /** By name; undefined while one is being opened. */
+  const open = new Map<string, { close(): void } | undefined>();
   let isClosed = false;
   return {
     async create<V, M>(options: MergedOptions<V, M>): Promise<Merged<V, M>> {
@@ -108,15 +109,23 @@ export function createReplicas(
       if (persist && ephemeral) {
         throw new ConfigError("persist", "rows that go with their node (ephemeral) cannot be kept");
       }
-      const saved = persist ? await disk() : undefined;
       if (isClosed) throw new ClosedError("the node is closed");
-      const merged = new MergedDriver(options, saved, context);
-      open.add(merged);
-      return merged;
+      if (open.has(name)) throw new ConflictError(`the replica ${name} is open already`);
+      open.set(name, undefined);
+      try {
+        const saved = persist ? await disk() : undefined;
+        if (isClosed) throw new ClosedError("the node is closed");
+        const merged = new MergedDriver(options, saved, context);
+        open.set(name, merged);
+        return merged;
+      } catch (error) {
+        open.delete(name);
+        throw error;
+      }
     },
     close() {
       isClosed = true;
-      for (const one of open) one.close();
+      for (const one of open.values()) one?.close();
     },
   };
 }

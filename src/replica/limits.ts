@@ -28,10 +28,14 @@ export const MAX_STRANGERS: number = MAX_ORIGINS / 2;
 export const MAX_OPS: number = 4096;
 /** What the rows of one batch of writes, and of one data message, count: fits a frame. */
 export const MAX_BATCH_BYTES: number = 40 * 1024;
-/** Stores on one node. */
-export const MAX_STORES: number = 64;
-/** Of those, the ones that only others opened and that this node passes on. */
+/** Stores of rows about their authors: the roster, the registry, and room for later versions. */
+export const MAX_OWN_STORES: number = 8;
+/** Shared stores, such as maps, that are open on one node. */
+export const MAX_OPEN_STORES: number = 32;
+/** Shared stores that only others opened and that one node passes on. */
 export const MAX_RELAYED_STORES: number = 32;
+/** Stores on one node. */
+export const MAX_STORES: number = MAX_OWN_STORES + MAX_OPEN_STORES + MAX_RELAYED_STORES;
 /** Rows that are held for others only, in all such stores, in bytes. */
 export const MAX_RELAYED_BYTES: number = 64 << 20;
 /** Origins in one VECTOR. */

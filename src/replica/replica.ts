@@ -18,11 +18,12 @@ import type { PatientWrite } from "../storage/patient_writer.ts";
 import { headMessage, originIn } from "./head.ts";
 import type { Head, OriginId } from "./head.ts";
 import {
+  MAX_OPEN_STORES,
   MAX_ORIGINS,
+  MAX_OWN_STORES,
   MAX_RELAYED_BYTES,
   MAX_RELAYED_STORES,
   MAX_STORE_NAME_BYTES,
-  MAX_STORES,
 } from "./limits.ts";
 import { decodeControl, decodeData, encodeControl, encodeDelta } from "./messages.ts";
 import type { DataMessage } from "./messages.ts";
@@ -317,9 +318,7 @@ export class Replica {
         `a store's name has 1 to ${MAX_STORE_NAME_BYTES} bytes of UTF-8`,
       );
     }
-    if (this.#stores.size - this.#relayed.size >= MAX_STORES - MAX_RELAYED_STORES) {
-      throw new BarrelError("replica_limit", "there are too many stores already");
-    }
+    this.#checkRoom(name);
     const relayed = this.#stores.get(name);
     this.#relayed.delete(name);
     const { epoch } = this.#options;
@@ -344,6 +343,23 @@ export class Replica {
       const delta = relayed?.deltaFrom(origin, NO_VERSION);
       if (delta !== undefined) this.#offerVerified(state, origin, delta, now);
     }
+  }
+
+  // @throws BarrelError `replica_limit`
+  #checkRoom(name: string): void {
+    const isOwn = kindOf(name) === "own";
+    const open =
+      [...this.#stores.keys()].filter((other) =>
+        !this.#relayed.has(other) && (kindOf(other) === "own") === isOwn
+      ).length;
+    if (open < (isOwn ? MAX_OWN_STORES : MAX_OPEN_STORES)) return;
+    throw new BarrelError(
+      "replica_limit",
+      isOwn
+        ? `there are ${open} stores of nodes' own rows already`
+        : `${open} maps and replicas are open on this node, and more cannot be until it is started ` +
+          "again: keep the entries of several in one, under keys with a prefix",
+    );
   }
 
   #newStore(

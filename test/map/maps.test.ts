@@ -294,6 +294,23 @@ describe("a map", () => {
       assert.deepEqual(node.maps.names(), ["config"]);
     }));
 
+  test("is one of 32, replicas among them, and the next one is refused with the number", () =>
+    simulated(1, async (sim) => {
+      const node = sim.node(0);
+      for (let i = 0; i < 31; i++) await sim.run(node.maps.open(`map ${i}`));
+      const last = { name: "last", merge: () => 0 };
+      await sim.run(node.replicas.create(last));
+      for (let times = 0; times < 2; times++) {
+        await assert.rejects(
+          sim.run(node.maps.open("more")),
+          (error) =>
+            code("replica_limit")(error) &&
+            (error as Error).message.startsWith("32 maps and replicas are open"),
+        );
+      }
+      assert.equal(node.maps.names().length, 31);
+    }));
+
   test("takes a write back that the disk refuses, and says so to who wrote it", () => {
     const { store, setFull } = fillable();
     return simulated(2, async (sim) => {

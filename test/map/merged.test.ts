@@ -111,7 +111,11 @@ describe("replicas with a merge of one's own", () => {
     simulated(1, async (sim) => {
       const node = sim.node(0);
       const counter = await openOn(sim, node);
-      await assert.rejects(openOn(sim, node), (error) => error instanceof ConflictError);
+      await assert.rejects(
+        openOn(sim, node),
+        (error) =>
+          error instanceof ConflictError && error.message === "the replica visits is open already",
+      );
       await assert.rejects(
         sim.run(node.replicas.create({ name: "x" } as never)),
         (error) => error instanceof ConfigError && error.path === "merge",

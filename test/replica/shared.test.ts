@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { utf8 } from "../../src/base/bytes.ts";
 import type { Bytes } from "../../src/base/bytes.ts";
+import { BarrelError } from "../../src/base/errors.ts";
 import { seededRandom } from "../../src/base/random.ts";
+import { DIGEST_BYTES } from "../../src/replica/digests.ts";
 import { headMessage, originIn } from "../../src/replica/head.ts";
-import { MAX_RELAYED_STORES, MAX_STORES } from "../../src/replica/limits.ts";
-import { encodeDelta } from "../../src/replica/messages.ts";
+import { MAX_OPEN_STORES, MAX_OWN_STORES, MAX_RELAYED_STORES } from "../../src/replica/limits.ts";
+import { decodeControl, encodeControl, encodeDelta } from "../../src/replica/messages.ts";
 import { Replica } from "../../src/replica/replica.ts";
 import type { ReplicaEffect } from "../../src/replica/replica.ts";
 import { readSaved, savedLife, savedMove } from "../../src/replica/saved_rows.ts";
@@ -89,10 +91,24 @@ describe("shared stores", () => {
       }
     }
     assert.deepEqual(refused, new Array(5).fill("too_many_relayed_stores"));
-    for (let i = 0; i < MAX_STORES - MAX_RELAYED_STORES; i++) {
-      replica.handle({ type: "createStore", name: `own ${i}`, validate }, 0);
-    }
-    assert.throws(() => replica.handle({ type: "createStore", name: "more", validate }, 0));
+    const open = (name: string) => replica.handle({ type: "createStore", name, validate }, 0);
+    for (let i = 0; i < MAX_OPEN_STORES; i++) open(`kept/map/own ${i}`);
+    // Nor do these take it from the node's own.
+    for (let i = 0; i < MAX_OWN_STORES; i++) open(`own ${i}`);
+    const full = (error: unknown) =>
+      error instanceof BarrelError && error.code === "replica_limit" &&
+      error.message.startsWith("32 maps and replicas are open");
+    assert.throws(() => open("kept/map/more"), full);
+    assert.throws(() => open("live/merged/more"), full);
+    assert.throws(() => open("more"), /8 stores of nodes' own rows/);
+    // All of them fit what is said of them to a neighbour.
+    const peer = "peer@test";
+    replica.handle({ type: "neighbourUp", peer }, 0);
+    const body = encodeControl({ type: "root", digest: new Uint8Array(DIGEST_BYTES) });
+    const [said] = replica.handle({ type: "control", from: peer, body }, 0)
+      .flatMap((effect) => effect.type === "sendControl" ? [decodeControl(effect.body)] : [])
+      .flatMap((message) => message.type === "stores" ? [message.stores.length] : []);
+    assert.equal(said, MAX_OPEN_STORES + MAX_OWN_STORES + MAX_RELAYED_STORES);
   });
 
   test("keep what each life of a node wrote, side by side", () => {
