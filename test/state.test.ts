@@ -10,13 +10,13 @@ test("four nodes agree on names and entries, after killed writers and after the 
   skip,
   timeoutMs: 300_000,
 }, async () => {
-  const args = ["--nodes", "4", "--names", "80", "--split", "0", "--json"];
+  const args = ["--nodes", "4", "--names", "82", "--split", "0", "--json"];
   const cluster = startProgram("node", "test/state/cluster.ts", args);
   try {
     const code = await cluster.exited;
     const line = cluster.output.find((text) => text.startsWith(`{"nodes"`));
     assert.ok(line !== undefined && code === 0, cluster.output.join("\n"));
-    assert.equal((JSON.parse(line) as { entries: number }).entries, 95);
+    assert.equal((JSON.parse(line) as { entries: number }).entries, 97);
   } finally {
     await cluster.kill();
   }

@@ -130,10 +130,15 @@ async function agreed(
 async function main(): Promise<void> {
   const values = readOptions(HELP, { nodes: "12", names: "2000", split: "15" }, ["json"]);
   const count = Number(values.nodes);
-  const each = Math.floor(Number(values.names) / count);
+  const total = Number(values.names);
+  // Of those that do not divide evenly the first nodes write one more.
+  const share = (index: number) => Math.floor(total / count) + (index < total % count ? 1 : 0);
   const splitMs = Number(values.split) * 1000;
-  if (!(Number.isSafeInteger(count) && count >= 3 && each >= 1 && splitMs >= 0)) {
-    refuse("three nodes or more, a name for each and seconds are wanted", HELP);
+  if (
+    !(Number.isSafeInteger(count) && count >= 3 && Number.isSafeInteger(total) && total >= count &&
+      splitMs >= 0)
+  ) {
+    refuse("three nodes or more, whole numbers, a name for each and seconds are wanted", HELP);
   }
   const say = (text: string) => void process.stdout.write(`${text}\n`);
   const figures: Record<string, number> = {};
@@ -153,17 +158,17 @@ async function main(): Promise<void> {
       await Promise.all(some.map((member) => member.start([seed.address])));
     }
     await agreed(members, { ...whole(0), members: count }, 60_000);
-    await Promise.all(members.map((member, i) => member.command(`write w${i}. ${each}`)));
+    await Promise.all(members.map((member, i) => member.command(`write w${i}. ${share(i)}`)));
     note(
-      `all agree on ${each * count} names and as many entries`,
+      `all agree on ${total} names and as many entries`,
       await agreed(
         members,
-        whole(each * count),
+        whole(total),
         120_000,
       ),
     );
     // Half of what the second node wrote goes again; nothing of it may come back.
-    const gone = Math.floor(each / 2);
+    const gone = Math.floor(share(1) / 2);
     await members[1]?.command(`delete w1. ${gone}`);
     if (wire !== undefined) await wire.cut();
     // Both sides write, new keys and the same ones.
@@ -178,10 +183,10 @@ async function main(): Promise<void> {
     for (const writer of writers) await writer.start(contacts);
     for (const writer of writers) {
       const i = members.indexOf(writer);
-      await writer.command(`write w${i}. ${each}`);
+      await writer.command(`write w${i}. ${share(i)}`);
       await writer.command(`write s${i}. 5`);
     }
-    const entries = each * count - gone + 5 * count + 5;
+    const entries = total - gone + 5 * count + 5;
     const names = entries + 5;
     note(
       "all agree after the split and the deaths",
