@@ -31,6 +31,9 @@ export class Monitors {
 
   /** Monitors a process on behalf of one of ours. */
   start(process: Process, target: Pid | string): Ref {
+    if (typeof target !== "string" && !(target instanceof Pid)) {
+      throw new TypeError(`monitor takes a pid or a name, not ${typeof target}`);
+    }
     const ref = new Ref(this.#node, this.#epoch, this.#nextRef++);
     if (target instanceof Pid) this.#watch(process, ref, target, target);
     else {

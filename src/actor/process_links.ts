@@ -33,6 +33,7 @@ export class ProcessLinks {
 
   /** Links one of our processes with another. */
   link(process: Process, other: Pid): void {
+    checkPid("link", other);
     if (other.equals(process.pid)) return;
     const key = keyOf(other);
     const known = process.links?.get(key);
@@ -54,6 +55,7 @@ export class ProcessLinks {
 
   /** Takes a link back: no exit signal of it is seen from now on, not even one on its way. */
   unlink(process: Process, other: Pid): void {
+    checkPid("unlink", other);
     const link = process.links?.get(keyOf(other));
     if (link === undefined || link.unlinking !== 0) return;
     if (other.node === this.#node) {
@@ -206,6 +208,10 @@ export class ProcessLinks {
   #other(reader: ByteReader, from: PeerIdentity): Pid {
     return new Pid(this.#peers.contextOf(from).peer, reader.varint());
   }
+}
+
+function checkPid(what: string, other: unknown): void {
+  if (!(other instanceof Pid)) throw new TypeError(`${what} takes a pid, not ${typeof other}`);
 }
 
 function keyOf(pid: Pid): string {

@@ -276,9 +276,19 @@ export class ActorSystem implements PidSender {
       this.encoder.check(message);
       return local.mailbox.push(message);
     }
-    const pid = await this.options.resolveName(target);
+    const pid = await this.#resolve(target);
     if (pid !== undefined) await this.send(pid, message);
     else this.options.meter.count("barrel_messages_dropped_total", { reason: "no_name" });
+  }
+
+  // Who sends to a node that closes is not told, by a pid or by a name: few wait for a send.
+  async #resolve(name: string): Promise<Pid | undefined> {
+    try {
+      return await this.options.resolveName(name);
+    } catch (error) {
+      if (error instanceof ClosedError) return undefined;
+      throw error;
+    }
   }
 
   /** Encodes for a peer; valid until the next call. @throws EncodeError */
@@ -296,6 +306,9 @@ export class ActorSystem implements PidSender {
   /** Sends later, on behalf of a process, unless that has ended by then. */
   sendAfter(process: Process, ms: number, target: Pid, message: unknown): Timer {
     // Now, while somebody is there to be told.
+    if (!(target instanceof Pid)) {
+      throw new TypeError(`sendAfter takes a pid, not ${typeof target}`);
+    }
     this.encoder.check(message);
     const timers = process.timers ??= new Set();
     const timer = this.options.clock.after(ms, () => {

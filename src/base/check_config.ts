@@ -2,7 +2,8 @@ import * as v from "valibot";
 import { ConfigError } from "./errors.ts";
 
 /**
- * Holds what a user gave against a schema; `at` is the path of the value itself.
+ * Holds what a user gave against a schema; `at` is the path of the value itself, which is called
+ * `options` where it has none.
  *
  * @throws ConfigError with the path of what is wrong
  */
@@ -11,7 +12,7 @@ export function checkConfig(expected: v.GenericSchema, value: unknown, at = ""):
   if (result.success) return;
   const [issue] = result.issues;
   const within = v.getDotPath(issue) ?? "";
-  const path = at === "" || within === "" ? at + within : `${at}.${within}`;
+  const path = at === "" || within === "" ? at + within || "options" : `${at}.${within}`;
   if (issue.type === "strict_object" && issue.expected === "never") {
     throw new ConfigError(path, "there is no such option; check the spelling");
   }

@@ -52,7 +52,7 @@ export class ProtocolError extends BarrelError {
   }
 }
 
-/** A value cannot be sent. `path` leads to the offending part, such as `$.items[3].run`. */
+/** A value cannot be sent. `path` leads to the offending part, such as `$.items[3].run`, or the first steps of it. */
 export class EncodeError extends BarrelError {
   /** Where in the value the trouble is; `$` is the value itself. */
   readonly path: string;

@@ -1,10 +1,10 @@
 import { ConfigError } from "./errors.ts";
 
 /**
- * Refuses options that nobody knows, since a misspelt one would be ignored in silence, and a
- * `timeoutMs` that is no time. Cheap enough for every receive.
+ * Refuses what are no options, those that nobody knows, since a misspelt one would be ignored in
+ * silence, and a `timeoutMs` that is no time. Cheap enough for every receive.
  *
- * @throws ConfigError with the option's name
+ * @throws ConfigError with the option's name, or `options`
  */
 export function knownOptions(options: object | undefined, known: readonly string[]): void {
   if (options === undefined) return;

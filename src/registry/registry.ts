@@ -66,7 +66,7 @@ export interface Registry extends EventSource<RegistryEvent> {
    * One caller gets the same one as long as it lives.
    *
    * @throws BarrelError `bad_name`; ConfigError; OverloadedError when 256 names are being searched
-   * for already
+   * for already; ClosedError
    */
   whereis(name: string, options?: WhereisOptions): Promise<Pid | undefined>;
   /** Every instance that is known, each with a copy of its `meta`. */
@@ -241,7 +241,7 @@ class Driver implements RegistryDriver {
   }
 
   #checkLocal(name: string, pid: Pid): void {
-    if (this.#isClosed) throw new ClosedError(`${this.#self} is closed`);
+    if (this.#isClosed) throw this.#closed();
     if (pid instanceof Pid && this.#options.system.isLocal(pid)) return;
     throw new BarrelError(
       "not_local",
@@ -369,9 +369,10 @@ class Driver implements RegistryDriver {
     if (!Number.isSafeInteger(retries) || retries < 0) {
       throw new ConfigError("retries", "must be a whole number from 0 up");
     }
+    if (this.#isClosed) throw this.#closed();
     this.#nameAuthors();
     const known = this.#table.pick(name);
-    if (known !== undefined || this.#isClosed) return known;
+    if (known !== undefined) return known;
     const route = this.#routes.get(name);
     if (route !== undefined && route.until > this.#options.clock.now()) return route.pid;
     const searching = this.#searching.get(name);
@@ -379,7 +380,7 @@ class Driver implements RegistryDriver {
       // Who asks for more rings than the search under way gets them.
       searching.retries = Math.max(searching.retries, retries);
       this.#route({ type: "search", name, retries });
-      return await searching.promise;
+      return await this.#found(searching.promise);
     }
     if (this.#router.inFlight >= MAX_IN_FLIGHT) {
       throw new OverloadedError(`${MAX_IN_FLIGHT} names are being searched for already`);
@@ -387,7 +388,18 @@ class Driver implements RegistryDriver {
     const { promise, resolve } = Promise.withResolvers<Pid | undefined>();
     this.#searching.set(name, { promise, retries, settle: resolve });
     this.#route({ type: "search", name, retries });
-    return await promise;
+    return await this.#found(promise);
+  }
+
+  async #found(search: Promise<Pid | undefined>): Promise<Pid | undefined> {
+    const pid = await search;
+    // Nobody has answered, which says nothing about the name.
+    if (pid === undefined && this.#isClosed) throw this.#closed();
+    return pid;
+  }
+
+  #closed(): ClosedError {
+    return new ClosedError(`${this.#self} is closed`);
   }
 
   #settle(name: string, pid: Pid | undefined): void {

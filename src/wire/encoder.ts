@@ -28,6 +28,8 @@ const ARRAY = 0x80;
 const MAP = 0xa0;
 const TAG = 0xc0;
 
+/** Of a path that is too deep so many steps are told: enough to find a cycle by. */
+const SHOWN_OF_DEEP = 8;
 /** Views of results up to this size are used again, bytes. */
 const LONGEST_KEPT = 255;
 
@@ -105,7 +107,7 @@ export class MessageEncoder {
 
   #object(value: object, depth: number): void {
     if (depth >= MAX_DEPTH) {
-      throw this.#error(`deeper than ${MAX_DEPTH} levels, or a cycle`);
+      throw this.#error(`deeper than ${MAX_DEPTH} levels, or a cycle`, SHOWN_OF_DEEP);
     }
     if (Array.isArray(value)) return this.#array(value, depth);
     const prototype = Object.getPrototypeOf(value);
@@ -312,15 +314,15 @@ export class MessageEncoder {
     return this.#error(this.#tooLargeText);
   }
 
-  #error(what: string): EncodeError {
+  #error(what: string, steps: number = this.#path.length): EncodeError {
     let path = "$";
-    for (const step of this.#path) {
+    for (const step of this.#path.slice(0, steps)) {
       path += typeof step === "number"
         ? `[${step}]`
         : /^[A-Za-z_$][\w$]*$/.test(step)
         ? `.${step}`
         : `[${JSON.stringify(step)}]`;
     }
-    return new EncodeError(path, what);
+    return new EncodeError(steps < this.#path.length ? `${path}…` : path, what);
   }
 }

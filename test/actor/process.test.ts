@@ -232,6 +232,35 @@ test("what cannot travel throws at the sender and names the path, wherever it sh
   assert.deepEqual(seen, ["checked", message], "and nothing that was refused");
 });
 
+test("what is no pid is refused in words by all that take one", async () => {
+  const { system } = actorNetwork().node("a@x");
+  const said = Promise.withResolvers<string[]>();
+  system.spawn((self) => {
+    const wrong = "svc" as unknown as Pid;
+    const tries = [
+      () => self.link(wrong),
+      () => self.unlink(wrong),
+      () => self.monitor(5 as unknown as Pid),
+      () => self.sendAfter(1, wrong, 1),
+    ];
+    said.resolve(tries.map((one) => {
+      try {
+        one();
+        return "taken";
+      } catch (error) {
+        return error instanceof TypeError ? error.message : String(error);
+      }
+    }));
+    return Promise.resolve();
+  });
+  assert.deepEqual(await said.promise, [
+    "link takes a pid, not string",
+    "unlink takes a pid, not string",
+    "monitor takes a pid or a name, not number",
+    "sendAfter takes a pid, not string",
+  ]);
+});
+
 test("a busy pair of processes lets timers run", async () => {
   const { system } = actorNetwork().node("a@x");
   let turns = 0;

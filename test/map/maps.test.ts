@@ -287,6 +287,10 @@ describe("a map", () => {
         (error) => error instanceof ConflictError,
       );
       await assert.rejects(
+        sim.run(node.maps.open("other", null as unknown as object)),
+        (error) => error instanceof ConfigError && error.path === "options",
+      );
+      await assert.rejects(
         sim.run(node.maps.open("other", { persist: true, ephemeral: true })),
         (error) => error instanceof ConfigError,
       );

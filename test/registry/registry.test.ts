@@ -3,7 +3,13 @@ import { CallTimeoutError, NoProcessError, RemoteError } from "../../src/actor/e
 import { defineServer } from "../../src/actor/gen_server.ts";
 import { Down } from "../../src/actor/messages.ts";
 import type { Behaviour } from "../../src/actor/process.ts";
-import { BarrelError, ConfigError, EncodeError, OverloadedError } from "../../src/base/errors.ts";
+import {
+  BarrelError,
+  ClosedError,
+  ConfigError,
+  EncodeError,
+  OverloadedError,
+} from "../../src/base/errors.ts";
 import { encodeRouter } from "../../src/registry/router_messages.ts";
 import { validateRow } from "../../src/registry/rows.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
@@ -407,7 +413,29 @@ describe("registry, through the overlay", () => {
         error instanceof ConfigError && error.path === "retries";
       await assert.rejects(d.registry.whereis("nobody", { retries }), isRefused);
     }
+    const notOptions = null as unknown as object;
+    const isRefused = (error: unknown) => error instanceof ConfigError && error.path === "options";
+    await assert.rejects(d.registry.whereis("nobody", notOptions), isRefused);
+    assert.throws(() => d.registry.events(notOptions), isRefused);
+    assert.throws(() => d.registry.events({ sgnal: 1 } as object), ConfigError);
+    assert.throws(() => d.registry.on(5 as unknown as () => void), TypeError);
     cluster.close();
+  });
+
+  test("closed knows nothing of any name, and says so also to who is waiting", async () => {
+    const cluster = await chain("a", "b");
+    const [a] = cluster.nodes as Two;
+    await cluster.run(1_000, a.registry.register("s", a.system.spawn(idle)));
+    const waiting = assert.rejects(a.registry.whereis("nobody"), ClosedError);
+    const sent = a.system.sendTo("nobody", 1);
+    cluster.close();
+    await waiting;
+    await assert.rejects(a.registry.whereis("s"), ClosedError);
+    await assert.rejects(a.registry.whereis("nobody"), ClosedError);
+    // As with a pid: few wait for a send, and one that nobody waits for must end no program.
+    await sent;
+    await a.system.sendTo("nobody", 1);
+    assert.equal(a.meter.snapshot()['barrel_messages_dropped_total{reason="no_name"}'], 2);
   });
 
   test("a registration that arrives meanwhile ends the search", async () => {

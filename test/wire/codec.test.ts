@@ -245,6 +245,12 @@ test("what stays on the node is refused exactly where it could not be written", 
   for (const value of fine) assert.equal(problem((one) => small.check(one), value), undefined);
   const cycle: unknown[] = [];
   cycle.push(1, { cycle });
+  assert.throws(
+    () => small.check(cycle),
+    (error) =>
+      error instanceof EncodeError && error.path === `$${"[1].cycle".repeat(4)}…` &&
+      error.message.endsWith(": deeper than 64 levels, or a cycle"),
+  );
   // Each level doubles what is written, though the value itself is small.
   let bush: unknown = "leaf";
   for (let i = 0; i < 40; i++) bush = [bush, bush];
