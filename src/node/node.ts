@@ -324,7 +324,14 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
         ...guarded,
         system,
         replication,
-        roster,
+        roster: {
+          nameOf: (publicKey) => roster.nameOf(publicKey),
+          hasLeft(name) {
+            const member = roster.member(name);
+            return member?.status === "down" && member.downReason === "left";
+          },
+          on: (listener) => roster.on(listener),
+        },
         neighbours: () => membership.activeView(),
         random,
         logger,
@@ -411,12 +418,14 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
   let closing: Promise<void> | undefined;
   // Those who wait for the node to have joined.
   const joining = new Set<() => void>();
-  const leave = async () => {
-    // Neighbours that do not answer must not keep us.
-    await Promise.race([
-      roster.leave().catch(() => {}),
+  // Neighbours that do not answer must not keep us.
+  const awhile = (said: Promise<void>) =>
+    Promise.race([
+      said.catch(() => {}),
       new Promise<void>((resolve) => void clock.after(LEAVE_MS, resolve)),
     ]);
+  const leave = async () => {
+    await awhile(roster.leave());
     membership.leave();
     await Promise.all(links.peers().map(({ name }) => links.disconnect(name)));
   };
@@ -438,10 +447,9 @@ function compose(options: NodeOptions, foundation: Foundation): Node {
     ]);
     system.close();
     streams.close();
-    await Promise.race([
-      roster.leave().catch(() => {}),
-      new Promise<void>((resolve) => void clock.after(LEAVE_MS, resolve)),
-    ]);
+    // How our processes ended goes before our word that we leave, which hides it.
+    await awhile(registry.flushed());
+    await awhile(roster.leave());
     membership.leave();
     membership.close();
     await links.close();

@@ -90,6 +90,8 @@ export interface RegistryDriver extends Registry {
   pause(): void;
   /** Goes on: reads all rows again, and begins the searches that somebody waits for anew. */
   resume(): void;
+  /** Settles when all that became of our names is published. @throws ClosedError */
+  flushed(): Promise<void>;
   close(): void;
 }
 
@@ -100,6 +102,8 @@ export interface RegistryOptions {
   /** Who speaks for which node. Its events are a reason to ask again. */
   readonly roster: {
     nameOf(publicKey: Uint8Array): NodeName | undefined;
+    /** Whether a node has said that it leaves. */
+    hasLeft(node: NodeName): boolean;
     on(listener: () => void): () => void;
   };
   readonly links: Pick<Links, "self" | "channel">;
@@ -329,7 +333,7 @@ class Driver implements RegistryDriver {
       this.#namesAgainAt = Math.min(this.#namesAgainAt, again);
       return this.#wind();
     }
-    this.#tell(this.#table.change(change, node));
+    this.#tell(this.#table.change(change, node, this.#options.roster.hasLeft(node)));
   }
 
   #nameOf(author: Bytes): NodeName | undefined {
@@ -345,7 +349,7 @@ class Driver implements RegistryDriver {
       if (node === undefined) continue;
       this.#unnamed.delete(id);
       for (const row of this.#store.rowsBy(author)) {
-        this.#tell(this.#table.change({ type: "put", row }, node));
+        this.#changed({ type: "put", row });
       }
     }
     if (this.#unnamed.size === 0) this.#namesAgainAt = Infinity;
@@ -494,6 +498,10 @@ class Driver implements RegistryDriver {
     for (const [id, names] of this.#ours) {
       if (system.findById(id) === undefined) this.#endAll(id, names, "noproc");
     }
+  }
+
+  flushed(): Promise<void> {
+    return this.#store.flushed();
   }
 
   close(): void {

@@ -22,7 +22,10 @@ export interface RegistryEvent {
   readonly name: string;
   readonly node: NodeName;
   readonly pid: Pid;
-  /** Of `down`: the exit reason; `"noconnection"` when it was the node. */
+  /**
+   * Of `down`: the exit reason; `"shutdown"` when its node closed or left the cluster,
+   * `"noconnection"` when that was declared down.
+   */
   readonly reason?: unknown;
 }
 
@@ -46,8 +49,8 @@ export class ServiceTable {
     this.#own = own;
   }
 
-  /** Takes a change of a row whose author is `node`. */
-  change({ type, row }: Change, node: NodeName): RegistryEvent[] {
+  /** Takes a change of a row whose author is `node`; `hasLeft` when that says itself that it goes. */
+  change({ type, row }: Change, node: NodeName, hasLeft: boolean): RegistryEvent[] {
     const id = rowId(row.author, row.key);
     const held = this.#byRow.get(id);
     switch (type) {
@@ -58,7 +61,10 @@ export class ServiceTable {
         // Its row said why before; who missed that knows only that it is gone.
         return held === undefined ? [] : this.#drop([held], "down", "noproc");
       case "hidden":
-        return held === undefined ? [] : this.#drop([held], "down", "noconnection");
+        // Which of its words comes first, this or how its processes ended, is chance.
+        return held === undefined
+          ? []
+          : this.#drop([held], "down", hasLeft ? "shutdown" : "noconnection");
     }
   }
 

@@ -38,6 +38,8 @@ export interface Member {
   readonly addresses: readonly string[];
   readonly ephemeral: boolean;
   readonly status: MemberStatus;
+  /** Why it was declared down last. */
+  readonly downReason: DownReason | undefined;
 }
 
 /** What the world learns: each transition once. */

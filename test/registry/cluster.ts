@@ -32,6 +32,8 @@ export interface TestNode {
   /** Whose keys this node's roster knows; undefined = everybody's. */
   knows: Set<string> | undefined;
   readonly named: Set<() => void>;
+  /** Who has said to it that they leave. */
+  readonly left: Set<string>;
 }
 
 interface Wire {
@@ -123,6 +125,7 @@ export class Cluster {
       neighbours: () => [...node.neighbours].map((peer) => peer.identity.name),
       roster: {
         nameOf: (key) => this.#nameOf(node, key),
+        hasLeft: (name) => node.left.has(name),
         on(listener) {
           named.add(listener);
           return () => void named.delete(listener);
@@ -141,6 +144,7 @@ export class Cluster {
       isUp: true,
       knows: undefined,
       named,
+      left: new Set(),
     };
     registry.on((event) => node.events.push(print(event)));
     this.nodes.push(node);

@@ -206,6 +206,24 @@ describe("registry", () => {
     cluster.close();
   });
 
+  test("entries of a node that says that it leaves end with shutdown, whichever word comes first", async () => {
+    const { cluster, nodes } = await clusterOf("a", "b", "c");
+    const [a, b, c] = nodes as Three;
+    const pid = a.system.spawn(idle);
+    await cluster.run(1_000, a.registry.register("s", pid));
+    await cluster.run(50);
+    for (const node of [b, c]) node.left.add("a@test");
+    // To one of them the row that says how the process ended comes too late.
+    c.registry.onLife("retire", a.identity.publicKey, 1);
+    a.system.close();
+    await cluster.run(1_000, a.registry.flushed());
+    await cluster.run(50);
+    b.registry.onLife("retire", a.identity.publicKey, 1);
+    const told = ["registered s a@test#1/1", "down s a@test#1/1 (shutdown)"];
+    for (const node of [b, c]) assert.deepEqual(node.events, told);
+    cluster.close();
+  });
+
   test("a late joiner sees every service of every node", async () => {
     const { cluster, nodes } = await clusterOf("a", "b", "c");
     for (const node of nodes) {
