@@ -39,6 +39,10 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "Deltas of other nodes' rows that were applied, by store and way",
   },
+  barrel_replica_overtook_total: {
+    kind: "counter",
+    help: "Deltas that came before too many of those they build on, and are pulled, by store",
+  },
   barrel_replica_refused_total: {
     kind: "counter",
     help: "What peers sent of replicated stores and was refused, by store and reason",

@@ -368,6 +368,15 @@ class Driver implements Replication {
           store: effect.store,
           via: effect.via,
         });
+      case "overtook":
+        meter.count("barrel_replica_overtook_total", { store: effect.store });
+        return this.#logOnce(
+          `${effect.store} overtook`,
+          "debug",
+          "more of a store came before what it builds on than is kept, and is pulled; from now on " +
+            "this is only counted",
+          { store: effect.store },
+        );
       case "refused":
         return this.#refused(effect.reason, effect.store ?? "none");
       case "impostor":

@@ -121,6 +121,8 @@ export type ReplicaEffect =
   | { readonly type: "applied"; readonly store: string; readonly via: "broadcast" | "pull" }
   /** A peer, or an author, broke a rule. */
   | { readonly type: "refused"; readonly reason: string; readonly store: string | undefined }
+  /** A delta came long before those that it builds on, and nothing is left to keep it in: it is pulled. */
+  | { readonly type: "overtook"; readonly store: string }
   /** A good head of our own key that we never signed: another process uses our identity. */
   | { readonly type: "impostor"; readonly store: string; readonly epoch: number };
 
@@ -632,7 +634,8 @@ export class Replica {
         this.#effects.push({ type: "applied", store: store.name, via: "broadcast" });
         return this.#puller.satisfied(store.name, origin);
       case "gap":
-        if (!outcome.isKept) this.#refuse("gap_overflow", store.name);
+        // News overtake each other where the tree changes: that is nobody's fault.
+        if (!outcome.isKept) this.#effects.push({ type: "overtook", store: store.name });
         return this.#puller.want(
           store.name,
           origin,

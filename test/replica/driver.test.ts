@@ -1,102 +1,16 @@
 import assert from "node:assert/strict";
 import { utf8 } from "../../src/base/bytes.ts";
 import type { Bytes } from "../../src/base/bytes.ts";
-import type { Crypto, KeyPair } from "../../src/base/crypto.ts";
 import { ClosedError, ConflictError, ProtocolError } from "../../src/base/errors.ts";
-import type { LogLevel } from "../../src/base/logger.ts";
-import { realClock, realCrypto, realRandom } from "../../src/base/real.ts";
-import type { Channel, PeerIdentity } from "../../src/link/ports.ts";
-import { memoryMeter } from "../../src/metrics/meter.ts";
-import type { MemoryMeter } from "../../src/metrics/meter.ts";
-import { createReplication } from "../../src/replica/driver.ts";
+import { realCrypto } from "../../src/base/real.ts";
 import { originOf } from "../../src/replica/head.ts";
-import type { Replication, Store } from "../../src/replica/driver.ts";
-import type { Change } from "../../src/replica/store_state.ts";
+import type { Store } from "../../src/replica/driver.ts";
+import { decodeData } from "../../src/replica/messages.ts";
 import { tableOf } from "../../src/replica/saved_rows.ts";
 import { memoryStore } from "../../src/storage/memory.ts";
 import { FrameType } from "../../src/wire/frame_types.ts";
-import { describe, test } from "../harness.ts";
-
-interface Peer {
-  readonly identity: PeerIdentity;
-  readonly keys: KeyPair;
-  readonly replication: Replication;
-  readonly channels: Map<FrameType, Channel>;
-  readonly meter: MemoryMeter;
-  readonly log: [LogLevel, string][];
-}
-
-/** Real crypto and real time; frames arrive in later microtasks, broadcasts everywhere. */
-async function network(crypto?: (base: Crypto) => Crypto) {
-  const base = await realCrypto();
-  const peers = new Map<string, Peer>();
-  const add = async (name: string): Promise<Peer> => {
-    const keys = await base.generateKeyPair();
-    const identity = { name, publicKey: keys.publicKey, epoch: 1, addresses: [] };
-    const channels = new Map<FrameType, Channel>();
-    const channel = (type: FrameType): Channel => {
-      const own: Channel = {
-        room() {},
-        onFrame: undefined,
-        onUndelivered: undefined,
-        send: (to, body) =>
-          queueMicrotask(() => {
-            const target = peers.get(to);
-            if (target === undefined) own.onUndelivered?.(to, "no link");
-            else target.channels.get(type)?.onFrame?.(body, identity);
-          }),
-      };
-      channels.set(type, own);
-      return own;
-    };
-    const meter = memoryMeter();
-    const log: [LogLevel, string][] = [];
-    const replication = createReplication({
-      links: { self: identity, channel },
-      keysOf: () => keys,
-      clock: realClock,
-      random: realRandom,
-      crypto: crypto?.(base) ?? base,
-      logger: { log: (level, message) => void log.push([level, message]) },
-      meter,
-      publish: (body) =>
-        queueMicrotask(() => {
-          for (const peer of peers.values()) {
-            if (peer.identity !== identity) peer.replication.receive(body.slice());
-          }
-        }),
-    });
-    const peer: Peer = { identity, keys, replication, channels, meter, log };
-    peers.set(name, peer);
-    return peer;
-  };
-  const link = (a: Peer, b: Peer) => {
-    a.replication.neighbourUp(b.identity.name);
-    b.replication.neighbourUp(a.identity.name);
-  };
-  const close = () => {
-    for (const { replication } of peers.values()) replication.close();
-  };
-  return { add, link, close };
-}
-
-/** A store, and a promise for the first change that fits. */
-function open(peer: Peer, name = "test"): {
-  store: Store;
-  next(fits: (change: Change) => boolean): Promise<Change>;
-} {
-  const waiting = new Set<{ fits(change: Change): boolean; resolve(change: Change): void }>();
-  const store = peer.replication.createStore({
-    name,
-    onChange(change) {
-      for (const one of waiting) if (one.fits(change) && waiting.delete(one)) one.resolve(change);
-    },
-  });
-  return {
-    store,
-    next: (fits) => new Promise((resolve) => void waiting.add({ fits, resolve })),
-  };
-}
+import { describe, test, waitFor } from "../harness.ts";
+import { network, open } from "./network.ts";
 
 describe("replication", () => {
   test("a name that is taken changes nothing of where the first store is kept", async () => {
@@ -242,6 +156,37 @@ describe("replication", () => {
     const refused = 'barrel_replica_refused_total{reason="bad_replica_message",store="none"}';
     assert.equal(a.meter.snapshot()[refused], 3);
     assert.equal(a.log.length, 1);
+    close();
+  });
+
+  test("what comes long before what it builds on is nobody's fault: counted, and pulled", async () => {
+    const held: Bytes[] = [];
+    let isHeld = true;
+    const { add, link, close } = await network(undefined, (type, _from, to, body) => {
+      if (type !== "broadcast" || to.identity.name !== "b@test") return body;
+      const message = decodeData(body);
+      if (isHeld && message.type === "delta" && message.delta.puts.length > 0) held.push(body);
+      return isHeld ? undefined : body;
+    });
+    const [a, b] = [await add("a@test"), await add("b@test")];
+    const [onA, onB] = [open(a), open(b)];
+    // Without a link there is nobody to broadcast to, nor to pull from.
+    link(a, await add("c@test"));
+    for (let i = 0; i < 20; i++) {
+      onA.store.put(`k${i}`, utf8(""));
+      await onA.store.flushed();
+    }
+    await waitFor(() => held.length === 20, { what: "the broadcasts" });
+    // The first one is late, as when the tree changes under way.
+    for (const body of held.slice(1)) b.replication.receive(body);
+    const overtook = () => b.meter.snapshot()['barrel_replica_overtook_total{store="test"}'];
+    await waitFor(() => overtook() === 3, { what: "sixteen that wait, and three that do not" });
+    assert.equal([...onB.store.entries()].length, 0);
+    isHeld = false;
+    link(a, b);
+    await waitFor(() => [...onB.store.entries()].length === 20, { what: "the pull" });
+    assert.deepEqual(b.log.map(([level]) => level), ["debug"]);
+    assert.equal(Object.keys(b.meter.snapshot()).some((name) => /refused/.test(name)), false);
     close();
   });
 
