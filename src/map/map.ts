@@ -47,7 +47,8 @@ export interface SharedMap<V> extends EventSource<MapEvent<V>> {
    */
   set(key: string, value: V): Promise<void>;
   /**
-   * Deletes a key; whether there was one. In a presence map too it is gone for all.
+   * Deletes a key; whether there was one. In a presence map too it is gone for all. An entry that is
+   * hidden here, since it is from a clock far ahead, is not there.
    *
    * @throws BarrelError `bad_key`, `map_limit`; StorageError; ClosedError
    */

@@ -7,7 +7,7 @@ import {
   EncodeError,
   StorageError,
 } from "../../src/base/errors.ts";
-import type { MapEvent } from "../../src/map/map.ts";
+import type { MapEvent, SharedMap } from "../../src/map/map.ts";
 import type { Node } from "../../src/node/node.ts";
 import type { NodeOptions } from "../../src/node/options.ts";
 import { memoryStore } from "../../src/storage/memory.ts";
@@ -207,6 +207,31 @@ describe("a map", () => {
       const { wallMs } = sim.node(1).hlc.now();
       assert.ok(wallMs < sim.node(0).hlc.now().wallMs - 50_000, String(wallMs));
       await sim.until(() => right.get("k") === "then" && right.get("l") === "then");
+    } finally {
+      await sim.close();
+    }
+  });
+
+  test("leaves a hidden entry alone when it is deleted, unless the key is set before", async () => {
+    const sim = await createSimulation({
+      seed: 11,
+      nodes: 2,
+      wallOffsetMs: (index) => index === 1 ? 60_000 : 0,
+    });
+    try {
+      await sim.run(sim.node(1).joined());
+      const [right, ahead] = await open(sim) as [SharedMap<unknown>, SharedMap<unknown>];
+      await sim.run(right.set("here", 1));
+      await sim.until(() => ahead.has("here"));
+      for (const key of ["left", "gone"]) await sim.run(ahead.set(key, "then"));
+      await sim.run({ forMs: 1_000 });
+      assert.deepEqual([...right.keys()], ["here"]);
+      assert.equal(await sim.run(right.delete("left")), false);
+      await sim.run(right.set("gone", "now"));
+      assert.equal(await sim.run(right.delete("gone")), true);
+      await sim.run(right.clear());
+      await sim.run({ forMs: 70_000 });
+      for (const map of [right, ahead]) assert.deepEqual([...map.entries()], [["left", "then"]]);
     } finally {
       await sim.close();
     }
