@@ -51,6 +51,15 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "Writes of replicated rows that the disk refused, by store",
   },
+  barrel_replica_damaged_total: {
+    kind: "counter",
+    help:
+      "What a damaged or older disk costs replicated stores: lives of nodes, unreadable rows, by store",
+  },
+  barrel_storage_damaged_total: {
+    kind: "counter",
+    help: "Entries that the disk damaged, and files that were set aside whole, by what",
+  },
   barrel_accusations_total: { kind: "counter", help: "Nodes this one accused, by evidence" },
   barrel_active_view: { kind: "gauge", help: "Neighbours in the overlay" },
   barrel_broadcast_delivered_total: { kind: "counter", help: "Broadcasts that arrived here" },

@@ -26,7 +26,7 @@ import type { PeerIdentity } from "../link/ports.ts";
 import { createLinkTable } from "../link/table.ts";
 import type { LinkTable } from "../link/table.ts";
 import { memoryMeter } from "../metrics/meter.ts";
-import type { MemoryMeter } from "../metrics/meter.ts";
+import type { MemoryMeter, Meter } from "../metrics/meter.ts";
 import { LIVENESS_DEFAULTS } from "../roster/options.ts";
 import type { Listener, Transport } from "../transport/contract.ts";
 import type { NodeName } from "../wire/node_name.ts";
@@ -81,27 +81,33 @@ export async function makeWorld(options: NodeOptions): Promise<World> {
   const logger = options.logger ?? silentLogger;
   const crypto = options.crypto ?? await realCrypto();
   const transports = options.transports ?? [await defaultTransport()];
+  const meter = options.meter ?? memoryMeter();
   const isOurs = dataDir !== undefined && storage === undefined;
   return {
     unlock: isOurs ? await lock(dataDir) : () => Promise.resolve(),
-    disk: diskOf(options, logger),
+    disk: diskOf(options, logger, meter),
     clock: scopedClock(options.clock ?? realClock),
     random: options.random ?? realRandom,
     crypto,
     logger,
-    meter: options.meter ?? memoryMeter(),
+    meter,
     files: storage ?? (dataDir === undefined ? memoryFiles() : await durable(dataDir)),
     transports,
   };
 }
 
-function diskOf({ store, dataDir, clock = realClock }: NodeOptions, logger: Logger): Disk {
+function diskOf(
+  { store, dataDir, clock = realClock }: NodeOptions,
+  logger: Logger,
+  meter: Meter,
+): Disk {
   let opening: Promise<DurableStore> | undefined;
   const open = async (): Promise<DurableStore> => {
     if (store !== undefined) return store;
     if (dataDir === undefined) return memoryStore();
     const { sqliteStore } = await import("../storage/sqlite.ts");
-    return await sqliteStore({ path: `${dataDir}/store.sqlite`, logger, now: clock.wall() });
+    const path = `${dataDir}/store.sqlite`;
+    return await sqliteStore({ path, logger, meter, now: clock.wall() });
   };
   return {
     open() {

@@ -199,7 +199,6 @@ class Driver implements Replication {
   createStore(options: StoreOptions): Store {
     const { name, validate = () => undefined, onChange, disk, admission } = options;
     const saved = disk && readSaved(name, disk.entries(tableOf(name)));
-    if (saved?.isDamaged === true) this.#refused("bad_saved_rows", name);
     const before = this.#listeners.get(name);
     const diskBefore = this.#disks.get(name);
     if (disk !== undefined) this.#disks.set(name, this.#diskOf(name, disk));
@@ -236,7 +235,7 @@ class Driver implements Replication {
         return state.self.origin;
       },
       dotOf: (key) => state.ownDot(key),
-      knownUpTo: (origin) => state.isForgotten(origin) ? Infinity : state.version(origin).seq,
+      knownUpTo: (origin) => state.knownUpTo(origin),
       flushed: () => this.#flushed(state),
       retire: (publicKey, epoch) => this.#feed({ type: "retire", store: name, publicKey, epoch }),
       restore: (publicKey, epoch) => this.#feed({ type: "restore", store: name, publicKey, epoch }),
@@ -351,6 +350,14 @@ class Driver implements Replication {
         );
         this.#underWay.add(effect.store);
         return;
+      case "signLeft": {
+        const { store, origin } = effect;
+        crypto.sign(effect.message, keysOf(effect.author)).then(
+          (signature) => this.#answered({ type: "leftSigned", store, origin, signature }),
+          () => this.#answered({ type: "leftSigned", store, origin, signature: undefined }),
+        );
+        return;
+      }
       case "verify": {
         const { id, message, signature, publicKey } = effect;
         crypto.verify(signature, message, publicKey).then(
@@ -379,6 +386,17 @@ class Driver implements Replication {
         );
       case "refused":
         return this.#refused(effect.reason, effect.store ?? "none");
+      case "damaged":
+        return this.#damaged(effect);
+      case "outdated":
+        meter.count("barrel_replica_damaged_total", { store: effect.store, what: "outdated" });
+        return this.#logOnce(
+          `outdated ${effect.store}`,
+          "warn",
+          "others know more of what this node wrote than its disk does, as after a restored backup; " +
+            "its rows come from them, and what it writes now belongs to a new life",
+          { store: effect.store },
+        );
       case "impostor":
         meter.count("barrel_replica_refused_total", { store: effect.store, reason: "impostor" });
         return this.#logOnce("impostor", "error", "another process uses this node's key", {
@@ -424,6 +442,36 @@ class Driver implements Replication {
       "error",
       "the disk does not take the rows of a store; from now on this is only counted",
       { store, error: messageOf(error) },
+    );
+  }
+
+  #damaged({ store, damage }: ReplicaEffect & { readonly type: "damaged" }): void {
+    const { meter, logger } = this.#options;
+    const { own, others, strays } = damage;
+    const count = (what: string, by: number) =>
+      by > 0 && meter.count("barrel_replica_damaged_total", { store, what }, by);
+    count("own", own.lives);
+    count("others", others.lives);
+    count("strays", strays);
+    let keptAs: string | undefined;
+    try {
+      keptAs = this.#disks.get(store)?.store.setAside?.();
+    } catch (error) {
+      logger.log("error", `no copy of a damaged store could be kept: ${messageOf(error)}`, {
+        store,
+      });
+    }
+    logger.log(
+      "error",
+      "the rows of a replicated store on this node's disk do not add up, so the disk lost some: those " +
+        "of other nodes are fetched from them again, and what is left of this node's own is kept",
+      {
+        store,
+        ownRowsLeft: own.left,
+        fetchedAgain: others.rows,
+        unreadable: strays,
+        ...(keptAs === undefined ? {} : { keptAs }),
+      },
     );
   }
 

@@ -130,9 +130,9 @@ export class OriginRows {
 
   /**
    * Makes the transition, or throws and makes nothing of it; `isShown` says of each new row whether
-   * readers see it.
+   * readers see it. Without a head the rows are nobody's signed word.
    */
-  commit(plan: Plan, head: Head, isShown: (put: Put) => boolean): HeldRow[] {
+  commit(plan: Plan, head: Head | undefined, isShown: (put: Put) => boolean): HeldRow[] {
     // Copied: the values that arrived are views of a frame, which they would keep alive.
     const added = plan.added.map((put) => (
       { ...put, value: put.value.slice(), isShown: isShown(put) }

@@ -16,7 +16,7 @@ import type { NodeName } from "../wire/node_name.ts";
 import { AntiEntropy } from "./anti_entropy.ts";
 import type { PatientWrite } from "../storage/patient_writer.ts";
 import { headMessage, originIn } from "./head.ts";
-import type { Head, OriginId } from "./head.ts";
+import type { Head, HeadBody, OriginId } from "./head.ts";
 import {
   MAX_OPEN_STORES,
   MAX_ORIGINS,
@@ -32,7 +32,9 @@ import type { Delta } from "./origin_rows.ts";
 import { PullServer } from "./pull_server.ts";
 import { Puller } from "./puller.ts";
 import type { Sha256 } from "./set_hash.ts";
-import { erased, savedLife, savedMove } from "./saved_rows.ts";
+import { headOfLeft, loadSaved } from "./load_saved.ts";
+import type { Damage } from "./load_saved.ts";
+import { savedLife, savedMove, wholeDelta } from "./saved_rows.ts";
 import type { Saved } from "./saved_rows.ts";
 import { kindOf } from "./store_kind.ts";
 import { StoreState } from "./store_state.ts";
@@ -60,6 +62,13 @@ export type ReplicaEvent =
   | { readonly type: "turnEnded" }
   /** The answer to a `sign` effect; undefined when it failed. */
   | { readonly type: "signed"; readonly store: string; readonly signature: Bytes | undefined }
+  /** The answer to a `signLeft` effect. */
+  | {
+    readonly type: "leftSigned";
+    readonly store: string;
+    readonly origin: OriginId;
+    readonly signature: Bytes | undefined;
+  }
   /** The answer to a `save` effect with an `id`. */
   | {
     readonly type: "saved";
@@ -109,6 +118,14 @@ export type ReplicaEffect =
     readonly author: Bytes;
     readonly message: Bytes;
   }
+  /** Sign what a damaged disk left of a life of ours that is over. */
+  | {
+    readonly type: "signLeft";
+    readonly store: string;
+    readonly origin: OriginId;
+    readonly author: Bytes;
+    readonly message: Bytes;
+  }
   | ({ readonly type: "verify" } & VerifyJob)
   /** Keep this on the disk; with an `id` it is ours, and published after the answer only. */
   | {
@@ -123,6 +140,10 @@ export type ReplicaEffect =
   | { readonly type: "refused"; readonly reason: string; readonly store: string | undefined }
   /** A delta came long before those that it builds on, and nothing is left to keep it in: it is pulled. */
   | { readonly type: "overtook"; readonly store: string }
+  /** What the disk has of a store does not add up; told before anything is taken from it. */
+  | { readonly type: "damaged"; readonly store: string; readonly damage: Damage }
+  /** Others know more of our rows than our disk does, so we go on as another life. */
+  | { readonly type: "outdated"; readonly store: string }
   /** A good head of our own key that we never signed: another process uses our identity. */
   | { readonly type: "impostor"; readonly store: string; readonly epoch: number };
 
@@ -145,6 +166,11 @@ const OPEN_TO_ALL: Admission = { isMember: () => true };
 const GAP_MS = 200;
 /** A signature that failed is asked for again after this long, in milliseconds. */
 const SIGN_AGAIN_MS = 1_000;
+/**
+ * What a damaged disk left of a life of ours is signed once neighbours had time for so many
+ * comparisons, and none had that life whole.
+ */
+const LEFT_INTERVALS = 3;
 /** The largest delta published; what is larger is pulled. */
 const MAX_PUBLISH_BYTES = 48 * 1024;
 
@@ -186,6 +212,9 @@ export class Replica {
   readonly #rekeyed = new Set<StoreState>();
   #publicKey: Bytes;
   #signAgainAt = Infinity;
+  /** When what is left of lives of ours is signed, and the heads that await their signatures. */
+  #signLeftAt = Infinity;
+  readonly #leftHeads = new Map<string, HeadBody>();
   #lastSave = 0;
   #effects: ReplicaEffect[] = [];
 
@@ -234,6 +263,7 @@ export class Replica {
       this.#server.wakeAt(),
       this.#antiEntropy.wakeAt(),
       this.#signAgainAt,
+      this.#signLeftAt,
     );
   }
 
@@ -268,6 +298,8 @@ export class Replica {
         return this.#cutAll();
       case "signed":
         return this.#signed(this.#storeOf(event.store), event.signature, now);
+      case "leftSigned":
+        return this.#leftSigned(this.#storeOf(event.store), event.origin, event.signature, now);
       case "saved":
         return this.#saved(this.#storeOf(event.store), event.id, event.isSaved);
       case "verified":
@@ -300,6 +332,7 @@ export class Replica {
         return this.#resume(event.underWay, now);
       case "tick":
         if (now >= this.#signAgainAt) this.#cutAll();
+        if (now >= this.#signLeftAt) this.#signLeft();
         return;
     }
   }
@@ -327,19 +360,7 @@ export class Replica {
     const publicKey = this.#publicKey;
     const author = { publicKey, epoch: saved?.epoch ?? epoch };
     const state = this.#newStore(name, author, validate, admission);
-    const bad: PatientWrite[] = [...saved?.strays ?? []];
-    for (const delta of saved?.deltas ?? []) {
-      if (state.load(delta)) continue;
-      this.#refuse("bad_saved_rows", name);
-      bad.push(...erased(name, state.originOf(delta.head.author, delta.head.epoch), delta));
-    }
-    if (saved !== undefined) {
-      this.#saving.set(name, { under: undefined, isLifeSaved: saved.epoch !== undefined });
-      // Else they would be among those that come in their place, for good.
-      if (bad.length > 0) this.#save(name, bad, undefined);
-      // An own life without its rows would be written a second time.
-      if (saved.epoch !== undefined && state.signedRows.head === undefined) this.#abandon(state);
-    }
+    if (saved !== undefined) this.#load(state, saved, now);
     // What we held for others while it was not open here.
     for (const { origin } of relayed?.heads() ?? []) {
       const delta = relayed?.deltaFrom(origin, NO_VERSION);
@@ -362,6 +383,62 @@ export class Replica {
         : `${open} maps and replicas are open on this node, and more cannot be until it is started ` +
           "again: keep the entries of several in one, under keys with a prefix",
     );
+  }
+
+  #load(state: StoreState, saved: Saved, now: number): void {
+    const { name } = state;
+    const { writes, damage, left } = loadSaved(state, saved, this.#publicKey);
+    this.#saving.set(name, { under: undefined, isLifeSaved: saved.epoch !== undefined });
+    if (damage !== undefined) this.#effects.push({ type: "damaged", store: name, damage });
+    // Else what is bad would be among what comes in its place, for good.
+    if (writes.length > 0) this.#save(name, writes, undefined);
+    // An own life without its rows would be written a second time.
+    if (saved.epoch !== undefined && state.signedRows.head === undefined) this.#abandon(state);
+    for (const { life, puts } of left) state.loadLeft(life, puts);
+    if (left.length > 0 && this.#neighbours.size > 0) this.#awaitLeft(now);
+  }
+
+  #awaitLeft(now: number): void {
+    const at = now + LEFT_INTERVALS * this.#options.intervalMs;
+    this.#signLeftAt = Math.min(this.#signLeftAt, at);
+  }
+
+  #hasLeft(): boolean {
+    for (const store of this.#stores.values()) if (store.left().next().done === false) return true;
+    return false;
+  }
+
+  // Nobody who could be asked has these lives whole.
+  #signLeft(): void {
+    this.#signLeftAt = Infinity;
+    if (this.#neighbours.size === 0) return;
+    for (const store of this.#stores.values()) {
+      for (const [origin, life, rows] of store.left()) {
+        const body = headOfLeft(life, rows, this.#options.sha256);
+        this.#leftHeads.set(`${origin}${store.name}`, body);
+        const message = headMessage(store.name, body);
+        const { author } = body;
+        this.#effects.push({ type: "signLeft", store: store.name, origin, author, message });
+      }
+    }
+  }
+
+  #leftSigned(
+    store: StoreState,
+    origin: OriginId,
+    signature: Bytes | undefined,
+    now: number,
+  ): void {
+    const id = `${origin}${store.name}`;
+    const body = this.#leftHeads.get(id);
+    this.#leftHeads.delete(id);
+    if (body === undefined) return;
+    if (signature === undefined) return this.#awaitLeft(now);
+    for (const [known, , rows] of store.left()) {
+      if (known !== origin) continue;
+      const head: Head = { ...body, signature };
+      return this.#offerVerified(store, origin, wholeDelta(head, rows), now);
+    }
   }
 
   #newStore(
@@ -485,6 +562,7 @@ export class Replica {
     this.#antiEntropy = this.#newAntiEntropy(now);
     this.#cutAll();
     for (const peer of this.#neighbours) this.#antiEntropy.neighbourUp(peer, now);
+    if (this.#neighbours.size > 0 && this.#hasLeft()) this.#awaitLeft(now);
   }
 
   #save(store: string, writes: readonly PatientWrite[], id: number | undefined): void {
@@ -522,6 +600,7 @@ export class Replica {
     const wasAlone = this.#neighbours.size === 0;
     this.#neighbours.add(peer);
     this.#antiEntropy.neighbourUp(peer, now);
+    if (this.#signLeftAt === Infinity && this.#hasLeft()) this.#awaitLeft(now);
     if (!wasAlone) return;
     // What was written while there was nobody to tell.
     for (const store of this.#stores.values()) {
@@ -595,7 +674,10 @@ export class Replica {
     // It waited for its verdict while the store was opened here.
     const opened = this.#stores.get(store.name) ?? store;
     if (opened !== store) return this.#judged({ store: opened, origin, delta, from }, isGood, now);
-    if (store.isImpostor(delta.head) && !this.#abandon(store)) {
+    const isImpostor = store.isImpostor(delta.head);
+    if (isImpostor && this.#abandon(store)) {
+      this.#effects.push({ type: "outdated", store: store.name });
+    } else if (isImpostor) {
       if (from !== undefined) this.#puller.resolved(store.name, origin, from);
       this.#effects.push({ type: "impostor", store: store.name, epoch: delta.head.epoch });
       return;
@@ -669,7 +751,6 @@ export class Replica {
       saving.under = undefined;
       saving.isLifeSaved = false;
     }
-    this.#refuse("own_rows_lost", store.name);
     this.#cut(store);
     return true;
   }

@@ -4,16 +4,17 @@
  */
 import { fromUtf8, utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
-import type { Write } from "../storage/contract.ts";
+import type { Entry, Write } from "../storage/contract.ts";
 import type { PatientWrite } from "../storage/patient_writer.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 import { ByteReader } from "../wire/varint.ts";
-import { originBytes } from "./head.ts";
+import { ORIGIN_BYTES, originBytes, toOrigin } from "./head.ts";
 import type { Head, OriginId } from "./head.ts";
 import { MAX_KEY_BYTES } from "./limits.ts";
 import type { Delta, Put } from "./origin_rows.ts";
 
 const OWN = "own";
+const HEX = /^[0-9a-f]{32}$/;
 
 /** The name of a store's table. */
 export function tableOf(store: string): string {
@@ -69,63 +70,88 @@ export function savedLife(store: string, epoch: number): Write {
   return { table: tableOf(store), key: OWN, value: writer.finish() };
 }
 
+/** What the disk has of an origin. */
+export interface SavedOrigin {
+  /** The origin, as the disk calls it. */
+  readonly origin: OriginId;
+  /** Undefined when there is none that can be read. */
+  readonly head: Head | undefined;
+  /** The rows, in order. */
+  readonly puts: readonly Put[];
+  /** Those that nothing speaks for unless they add up to the head. */
+  readonly unproven: ReadonlySet<Put>;
+}
+
 /** What {@link readSaved} found. */
 export interface Saved {
   /** The life in which this node goes on; undefined when it never wrote. */
   readonly epoch: number | undefined;
-  /** Each origin, from nothing to its head. */
-  readonly deltas: readonly Delta[];
-  /** Whether there are entries that cannot be read, or belong to no head. */
-  readonly isDamaged: boolean;
-  /** The writes that take those away. */
+  readonly origins: readonly SavedOrigin[];
+  /** The writes that take away what cannot be read. */
   readonly strays: readonly Write[];
 }
 
 /** Reads the table of a store back. Whether rows add up to their head is for the store to check. */
-export function readSaved(
-  store: string,
-  entries: readonly (readonly [string, Bytes])[],
-): Saved {
+export function readSaved(store: string, entries: readonly Entry[]): Saved {
   const table = tableOf(store);
   let epoch: number | undefined;
-  const deltas: Delta[] = [];
   const strays: Write[] = [];
-  let isDamaged = false;
-  const heads = new Map<string, Head>();
-  const rows = new Map<string, Put[]>();
-  for (const [key, value] of entries) {
-    const [origin = "", part = ""] = key.split("/");
+  const origins = new Map<string, SavedOrigin & { puts: Put[]; unproven: Set<Put> }>();
+  const at = (prefix: string) => {
+    const known = origins.get(prefix);
+    if (known !== undefined) return known;
+    const made = {
+      origin: originOfHex(prefix),
+      head: undefined,
+      puts: [],
+      unproven: new Set<Put>(),
+    };
+    origins.set(prefix, made);
+    return made;
+  };
+  for (const [key, value, says] of entries) {
+    const [prefix = "", part = ""] = key.split("/");
     try {
       if (key === OWN) epoch = new ByteReader(value).varint();
-      else if (part === "h") heads.set(origin, readHead(value));
+      else if (part === "h") origins.set(prefix, { ...at(prefix), head: readHead(value) });
       else {
-        const puts = rows.get(origin) ?? [];
-        rows.set(origin, puts);
-        puts.push(readRow(Number.parseInt(part, 16), value));
+        const put = readRow(Number.parseInt(part, 16), value);
+        const { puts, unproven } = at(prefix);
+        puts.push(put);
+        if (says?.isUnproven === true) unproven.add(put);
       }
     } catch {
-      isDamaged = true;
       // Our life is written anew by itself.
       if (key !== OWN) strays.push({ table, key, value: undefined });
     }
   }
-  for (const [origin, head] of heads) deltas.push(wholeDelta(head, rows.get(origin) ?? []));
-  for (const [origin, puts] of rows) {
-    if (heads.has(origin)) continue;
-    for (const { seq } of puts) strays.push({ table, key: rowKey(origin, seq), value: undefined });
-  }
-  return { epoch, deltas, isDamaged: isDamaged || strays.length > 0, strays };
+  return { epoch, origins: [...origins.values()], strays };
 }
 
-/** The writes that take away all that the disk has of an origin, as it was read. */
-export function erased(store: string, origin: OriginId, { puts }: Delta): Write[] {
-  const table = tableOf(store);
+/** The writes that take rows of an origin away. */
+export function erasedRows(store: string, origin: OriginId, puts: Iterable<Put>): Write[] {
   const prefix = hex(originBytes(origin));
-  const keys = [`${prefix}/h`, ...puts.map(({ seq }) => rowKey(prefix, seq))];
-  return keys.map((key) => ({ table, key, value: undefined }));
+  return Array.from(puts, ({ seq }) => (
+    { table: tableOf(store), key: rowKey(prefix, seq), value: undefined }
+  ));
 }
 
-function wholeDelta(head: Head, puts: readonly Put[]): Delta {
+/** The writes that take away all that the disk has of an origin. */
+export function erased(store: string, { origin, puts }: SavedOrigin): Write[] {
+  const key = `${hex(originBytes(origin))}/h`;
+  return [{ table: tableOf(store), key, value: undefined }, ...erasedRows(store, origin, puts)];
+}
+
+/** The writes that keep rows which the disk has already once more. */
+export function savedAgain(store: string, origin: OriginId, puts: Iterable<Put>): Write[] {
+  const prefix = hex(originBytes(origin));
+  return Array.from(puts, (put) => (
+    { table: tableOf(store), key: rowKey(prefix, put.seq), value: rowBytes(put) }
+  ));
+}
+
+/** The way from nothing to a head. */
+export function wholeDelta(head: Head, puts: readonly Put[]): Delta {
   return { head, from: 0, earlier: { type: "kept", runs: [] }, puts };
 }
 
@@ -160,4 +186,13 @@ function rowKey(prefix: string, seq: number): string {
 
 function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function originOfHex(prefix: string): OriginId {
+  if (!HEX.test(prefix)) throw new RangeError("no origin");
+  const bytes = new Uint8Array(ORIGIN_BYTES);
+  for (let i = 0; i < ORIGIN_BYTES; i++) {
+    bytes[i] = Number.parseInt(prefix.slice(2 * i, 2 * i + 2), 16);
+  }
+  return toOrigin(bytes);
 }

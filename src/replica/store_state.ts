@@ -75,6 +75,14 @@ export interface StoreSink {
   moved(origin: OriginId, head: Head, rows: Pick<Plan, "gone" | "added">): void;
 }
 
+/** A life of ours of whose rows some are lost, so that the others do not add up to its head. */
+export interface LeftLife {
+  readonly author: Bytes;
+  readonly epoch: number;
+  /** Its last operation, as far as the disk says. */
+  readonly seq: number;
+}
+
 const STRANGERS_LOOKED_AT = 64;
 
 /** One store. */
@@ -93,6 +101,8 @@ export class StoreState {
   readonly #sink: StoreSink;
   readonly #origins = new Map<OriginId, OriginRows>();
   readonly #gaps = new Gaps();
+  /** The lives whose rows are shown here, and passed on only once a head is signed for them. */
+  readonly #left = new Map<OriginId, LeftLife>();
   readonly #admission: Admission;
   /** Origins of nobody who was a member when we last looked. */
   readonly #strangers = new Set<OriginId>();
@@ -147,6 +157,34 @@ export class StoreState {
       this.#sink.changed({ type: "put", row: this.#ownRow(key, value) });
     }
     return true;
+  }
+
+  /**
+   * Takes up what a damaged disk left of a life of ours that is over: it is shown, until a signed head
+   * of that life comes. False when it breaks a limit.
+   */
+  loadLeft(life: LeftLife, puts: readonly Put[]): boolean {
+    const origin = this.originOf(life.author, life.epoch);
+    const rows = new OriginRows(this.#sha256);
+    const plan = rows.plan({ from: 0, earlier: { type: "kept", runs: [] }, puts }, this.#sha256);
+    if (typeof plan === "string" || origin === this.#origin || this.#origins.has(origin)) {
+      return false;
+    }
+    const added = rows.commit(plan, undefined, (put) => this.#isValid(put));
+    this.#bytes += rows.bytes;
+    this.#origins.set(origin, rows);
+    this.#left.set(origin, life);
+    for (const row of added) {
+      if (row.isShown) this.#sink.changed({ type: "put", row: shown(origin, life, row) });
+    }
+    return true;
+  }
+
+  /** The lives of {@link loadLeft} for which no head has come yet, and their rows. */
+  *left(): IterableIterator<[origin: OriginId, life: LeftLife, rows: readonly HeldRow[]]> {
+    for (const [origin, life] of this.#left) {
+      yield [origin, life, [...this.#origins.get(origin)?.rows() ?? []]];
+    }
   }
 
   // ---- our own rows
@@ -305,6 +343,7 @@ export class StoreState {
     const added = rows.commit(plan, head, (put) => this.#isValid(put));
     this.#bytes += rows.bytes - bytesBefore;
     this.#origins.set(origin, rows);
+    this.#left.delete(origin);
     if (!isMember) this.#strangers.add(origin);
     this.#sink.moved(origin, head, { gone: before, added });
     const isHidden = this.#isHidden(origin, head.epoch);
@@ -442,6 +481,12 @@ export class StoreState {
     return this.#origins.get(origin)?.head ?? NO_VERSION;
   }
 
+  /** The last operation of an origin that is known to have been; `Infinity` when it is forgotten. */
+  knownUpTo(origin: OriginId): number {
+    if (this.isForgotten(origin)) return Infinity;
+    return Math.max(this.version(origin).seq, this.#left.get(origin)?.seq ?? 0);
+  }
+
   /** The head we hold of an origin, unless it is hidden. */
   headOf(origin: OriginId): Head | undefined {
     const head = this.#origins.get(origin)?.head;
@@ -541,16 +586,20 @@ export class StoreState {
       for (const [key, value] of this.own.values) yield this.#ownRow(key, value);
       return;
     }
-    const head = this.headOf(origin);
+    const life = this.#lifeOf(origin);
     const rows = this.#origins.get(origin);
-    if (head === undefined || rows === undefined) return;
-    for (const row of rows.rows()) if (row.isShown) yield shown(origin, head, row);
+    if (life === undefined || rows === undefined) return;
+    for (const row of rows.rows()) if (row.isShown) yield shown(origin, life, row);
   }
 
   #rowOf(origin: OriginId, key: string): Row | undefined {
-    const head = this.headOf(origin);
-    const row = head && this.#origins.get(origin)?.get(key);
-    return row?.isShown ? shown(origin, head as Head, row) : undefined;
+    const life = this.#lifeOf(origin);
+    const row = this.#origins.get(origin)?.get(key);
+    return life !== undefined && row?.isShown ? shown(origin, life, row) : undefined;
+  }
+
+  #lifeOf(origin: OriginId): Life | undefined {
+    return this.headOf(origin) ?? this.#left.get(origin);
   }
 
   #ownRow(key: string, value: Bytes): Row {
@@ -559,7 +608,9 @@ export class StoreState {
   }
 }
 
-function shown(origin: OriginId, { author, epoch }: Head, { seq, key, value }: HeldRow): Row {
+type Life = Pick<Head, "author" | "epoch">;
+
+function shown(origin: OriginId, { author, epoch }: Life, { seq, key, value }: HeldRow): Row {
   return { author, epoch, origin, seq, key, value };
 }
 

@@ -150,7 +150,7 @@ export class MapWorld {
           return (node.replica.store(STORE) as StoreState).self.origin;
         },
         dotOf: (key) => node.replica.store(STORE)?.ownDot(key),
-        knownUpTo: (origin) => node.replica.store(STORE)?.version(origin).seq ?? 0,
+        knownUpTo: (origin) => node.replica.store(STORE)?.knownUpTo(origin) ?? 0,
         judge: () => undefined,
       },
       MAX_DRIFT_MS,

@@ -186,21 +186,26 @@ describe("shared stores", () => {
       return [types(effects), replica.store(store)?.rowsOf("k").length] as const;
     };
     assert.deepEqual(open(entries), [["change"], 1]);
-    assert.deepEqual(open(entries.slice(1)), [["refused", "save"], 0], "a row is missing");
+    assert.deepEqual(open(entries.slice(1)), [["damaged", "save"], 0], "a row is missing");
     const [[row, value], head] = entries as [readonly [string, Bytes], readonly [string, Bytes]];
     const changed = value.slice();
     changed[changed.length - 1] = 0;
-    assert.deepEqual(open([[row, changed], head]), [["refused", "save"], 0], "a row is changed");
+    assert.deepEqual(open([[row, changed], head]), [["damaged", "save"], 0], "a row is changed");
     const keysOf = (writes: readonly { readonly key: string; readonly value: unknown }[]) =>
       writes.map(({ key, value }) => {
         assert.equal(value, undefined);
         return key;
       }).sort();
-    const { strays } = readSaved(store, [[row, value], [head[0], utf8("short")]]);
-    assert.deepEqual(keysOf(strays), [row, head[0]], "a row without its head goes, too");
+    const headless = readSaved(store, [[row, value], [head[0], utf8("short")]]);
+    assert.deepEqual(keysOf(headless.strays), [head[0]]);
+    assert.equal(open([[row, value], [head[0], utf8("short")]])[1], 0, "a row without its head");
     const unnamed = readSaved(store, [["own", utf8("")], ["aa/x", value], [row, value], head]);
-    assert.ok(unnamed.isDamaged && !readSaved(store, entries).isDamaged);
-    assert.deepEqual([keysOf(unnamed.strays), unnamed.deltas.length], [["aa/x"], 1]);
+    assert.deepEqual([keysOf(unnamed.strays), unnamed.origins.length], [["aa/x"], 1]);
+    const renamed = [[`${"00".repeat(16)}/h`, head[1]], [
+      `${"00".repeat(16)}/${row.slice(33)}`,
+      value,
+    ]];
+    assert.deepEqual(open(renamed as never), [["damaged", "save"], 0], "an origin of another name");
     const damaged = replicaOf();
     const [, save] = damaged.handle({
       type: "createStore",
@@ -227,11 +232,12 @@ describe("shared stores", () => {
     const replica = replicaOf();
     take(replica, broadcast(store));
     const saved = file.read(store);
-    assert.ok(saved.isDamaged);
     const effects = replica.handle({ type: "createStore", name: store, validate, saved }, 0);
+    assert.ok(types(effects).includes("damaged"));
     for (const effect of effects) if (effect.type === "save") file.take(effect.writes);
     const again = file.read(store);
-    assert.deepEqual([again.isDamaged, again.deltas[0]?.puts.length], [false, 1]);
+    assert.deepEqual([again.origins.length, again.origins[0]?.puts.length], [1, 1]);
+    assert.ok(again.origins[0]?.head !== undefined);
   });
 
   for (const isTaken of [true, false]) {

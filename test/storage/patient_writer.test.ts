@@ -260,9 +260,13 @@ async function play(steps: readonly Step[], isClosed: boolean): Promise<void> {
   const flaws: string[] = [];
   // Not thrown: to the writer that would be a refusal.
   disk.afterCommit = () => {
-    const { deltas, isDamaged } = read();
-    if (isDamaged) flaws.push("damaged");
-    for (const { head, puts } of deltas) {
+    const { origins, strays } = read();
+    if (strays.length > 0) flaws.push("damaged");
+    for (const { head, puts } of origins) {
+      if (head === undefined) {
+        flaws.push("rows without a head");
+        continue;
+      }
       const { history } = authors[head.author[0] as number] as Author;
       if (text(puts) !== history.get(head.epoch)) flaws.push(`${head.epoch}: ${text(puts)}`);
     }
@@ -311,7 +315,7 @@ async function play(steps: readonly Step[], isClosed: boolean): Promise<void> {
   await time.run(30_000);
   assert.deepEqual(flaws, []);
   for (const [index, { rows, history }] of authors.entries()) {
-    const saved = read().deltas.find(({ head }) => head.author[0] === index);
+    const saved = read().origins.find(({ head }) => head?.author[0] === index);
     if (history.size === 0) assert.equal(saved, undefined);
     else if (!isClosed) assert.equal(text(saved?.puts ?? []), text(rows.values()));
   }

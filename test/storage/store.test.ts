@@ -19,7 +19,9 @@ import { utf8 } from "../../src/base/bytes.ts";
 import { ConfigError, StorageError } from "../../src/base/errors.ts";
 import type { DurableStore, Write } from "../../src/storage/contract.ts";
 import { memoryStore } from "../../src/storage/memory.ts";
-import { sqliteStore, UPGRADES } from "../../src/storage/sqlite.ts";
+import { memoryMeter } from "../../src/metrics/meter.ts";
+import { UPGRADES } from "../../src/storage/schema.ts";
+import { sqliteStore } from "../../src/storage/sqlite.ts";
 import { afterEach, beforeEach, describe, test } from "../harness.ts";
 
 const NOW = Date.UTC(2026, 10, 23);
@@ -27,11 +29,12 @@ let folder = "";
 let path = "";
 let log: string[] = [];
 let opened: DurableStore[] = [];
+let meter = memoryMeter();
 
 const logger = { log: (level: string, text: string) => void log.push(`${level} ${text}`) };
 async function sqlite(maxPages?: number): Promise<DurableStore> {
   const limit = maxPages === undefined ? {} : { maxPages };
-  const store = await sqliteStore({ path, logger, now: NOW, ...limit });
+  const store = await sqliteStore({ path, logger, meter, now: NOW, ...limit });
   opened.push(store);
   return store;
 }
@@ -47,6 +50,7 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "barrel store, with spaces "));
   path = join(folder, "data", "store.sqlite");
   log = [];
+  meter = memoryMeter();
 });
 afterEach(async () => {
   for (const store of opened) await store.close();
@@ -197,7 +201,7 @@ describe("a sqlite store", () => {
     await first.commit([put("a", "k", "v")]);
     await first.close();
     const later = (sql: string) =>
-      sqliteStore({ path, logger, now: NOW, upgrades: [...UPGRADES, sql] });
+      sqliteStore({ path, logger, meter, now: NOW, upgrades: [...UPGRADES, sql] });
     const half = "CREATE TABLE half (x); INSERT INTO missing VALUES (1)";
     await assert.rejects(later(half), (error) => error instanceof ConfigError);
     const before = await sqlite();
