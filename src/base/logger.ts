@@ -6,7 +6,7 @@ export interface Logger {
   log(level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 
-/** Drops every line: the default, since importing a library should print nothing. */
+/** Drops every line. */
 export const silentLogger: Logger = { log() {} };
 
 /** Lets each key through once, until `capacity` keys have been seen: for "logged once" lines. */

@@ -1,6 +1,10 @@
-/** The real world: the one place in `src` where time, chance and cryptography come from the host. */
+/**
+ * The real world: the one place in `src` where time, chance and cryptography come from the host, and
+ * where something is printed.
+ */
 import type { Clock } from "./clock.ts";
 import type { Crypto } from "./crypto.ts";
+import type { Logger } from "./logger.ts";
 import { nobleCrypto } from "./noble_crypto.ts";
 import type { Random } from "./random.ts";
 import { knowsEd25519, webCrypto } from "./web_crypto.ts";
@@ -64,4 +68,18 @@ function pooledUint32(): () => number {
     }
     return pool[next++] as number;
   };
+}
+
+/**
+ * Prints errors to `console.error`, one line each, and drops the rest: a person must act on an error,
+ * also one who has not asked for a log.
+ */
+export const errorLogger: Logger = {
+  log(level, message, fields = {}) {
+    if (level === "error") console.error(`barrel: ${message} ${JSON.stringify(fields, printable)}`);
+  },
+};
+
+function printable(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? String(value) : value;
 }

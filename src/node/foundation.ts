@@ -3,10 +3,9 @@ import { utf8 } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Crypto } from "../base/crypto.ts";
 import { TransportError } from "../base/errors.ts";
-import { silentLogger } from "../base/logger.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Random } from "../base/random.ts";
-import { realClock, realCrypto, realRandom } from "../base/real.ts";
+import { errorLogger, realClock, realCrypto, realRandom } from "../base/real.ts";
 import { scopedClock } from "../base/scoped_clock.ts";
 import type { ScopedClock } from "../base/scoped_clock.ts";
 import { memoryStore } from "../storage/memory.ts";
@@ -78,7 +77,7 @@ export interface Foundation {
 /** Fills in the world. @throws TransportError `unavailable` when the host has no QUIC */
 export async function makeWorld(options: NodeOptions): Promise<World> {
   const { dataDir, storage } = options;
-  const logger = options.logger ?? silentLogger;
+  const logger = options.logger ?? errorLogger;
   const crypto = options.crypto ?? await realCrypto();
   const transports = options.transports ?? [await defaultTransport()];
   const meter = options.meter ?? memoryMeter();

@@ -68,6 +68,7 @@ export interface NodeOptions {
   readonly storage?: SecretFiles;
   /** Where persistent maps are kept; the node does not close it. @default `dataDir/store.sqlite` */
   readonly store?: DurableStore;
+  /** Where log lines go. @default errors to `console.error`, the rest nowhere */
   readonly logger?: Logger;
   readonly meter?: MemoryMeter;
 }

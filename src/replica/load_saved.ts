@@ -18,7 +18,7 @@ import { SetHash } from "./set_hash.ts";
 import type { Sha256 } from "./set_hash.ts";
 import type { LeftLife, StoreState } from "./store_state.ts";
 
-/** What was found damaged. */
+/** What was found damaged, and was not known to be. */
 export interface Damage {
   /** Lives of ours, and what is left of their rows. */
   readonly own: { lives: number; left: number };
@@ -68,8 +68,11 @@ export function loadSaved(state: StoreState, saved: Saved, publicKey: Bytes): Lo
     }
     const epoch = isNamed ? head.epoch : state.self.epoch;
     const kept = keptOf(one, { author: publicKey, epoch });
-    own.lives++;
-    own.left += kept.puts.length;
+    const isKnown = isNamed && head.signature.every((byte) => byte === 0);
+    if (!isKnown) {
+      own.lives++;
+      own.left += kept.puts.length;
+    }
     // Nothing of it need be told, and signing that would take from the others what they have.
     if (kept.puts.length === 0) {
       writes.push(...erased(state.name, one));
@@ -78,8 +81,8 @@ export function loadSaved(state: StoreState, saved: Saved, publicKey: Bytes): Lo
     left.push(kept);
     const keeps = new Set(kept.puts);
     writes.push(...erasedRows(state.name, origin, puts.filter((put) => !keeps.has(put))));
-    // So that the next start knows whose they are.
-    if (!isNamed) writes.push(...savedMove(state.name, origin, unsigned(kept.life), NOTHING));
+    // So that the next start knows whose they are, and that this was told.
+    if (!isKnown) writes.push(...savedMove(state.name, origin, unsigned(kept.life), NOTHING));
   }
   const strays = saved.strays.length;
   const isDamaged = own.lives + others.lives + strays > 0;

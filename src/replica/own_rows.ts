@@ -190,13 +190,13 @@ export class OwnRows {
     return reverted;
   }
 
-  /** Goes on as another life that has nothing but what is not signed yet. Returns the rest. */
-  moveTo(epoch: number): [key: string, was: Bytes][] {
+  /** Goes on as another life that has nothing but what is not signed yet. */
+  moveTo(epoch: number): void {
     this.settle(false);
     this.#epoch = epoch;
-    const left = [...this.#values].filter(([key]) => !this.#dirty.has(key));
-    for (const [key] of left) this.#set(key, undefined);
-    return left;
+    for (const key of [...this.#values.keys()]) {
+      if (!this.#dirty.has(key)) this.#set(key, undefined);
+    }
   }
 
   #set(key: string, value: Bytes | undefined): void {

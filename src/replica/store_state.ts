@@ -220,15 +220,21 @@ export class StoreState {
    */
   abandon(epoch: number): void {
     const rows = this.signedRows;
+    const before = new Map([...this.own.values].map(([key, was]) => [key, this.#ownRow(key, was)]));
     const { origin } = this.self;
-    for (const [key, was] of this.own.moveTo(epoch)) {
-      this.#sink.changed({ type: "removed", row: this.#ownRow(key, was) });
-    }
+    this.own.moveTo(epoch);
     this.#epoch = epoch;
     this.#origin = this.originOf(this.#author, epoch);
+    // Not told as gone: who reads would take them for replaced.
     for (const row of rows.head === undefined ? [] : rows.rows()) {
+      before.delete(row.key);
       this.#sink.changed({ type: "put", row: shown(origin, rows.head as Head, row) });
     }
+    // What is not signed yet is a row of the new life.
+    for (const [key, value] of this.own.values) {
+      this.#sink.changed({ type: "put", row: this.#ownRow(key, value) });
+    }
+    for (const row of before.values()) this.#sink.changed({ type: "removed", row });
     this.#bytes += rows.bytes;
   }
 

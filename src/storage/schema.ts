@@ -52,14 +52,17 @@ export function soundnessOf({ tbl, key, value, sum }: StoredEntry): Soundness {
 
 /** The CRC-32 of an entry, table and key included, so that none passes for another. */
 export function sumOf(table: string, key: string, value: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const part of [utf8(table), SEPARATOR, utf8(key), SEPARATOR, value]) {
-    for (const byte of part) crc = (CRC_TABLE[(crc ^ byte) & 0xff] as number) ^ (crc >>> 8);
-  }
-  return ~crc >>> 0;
+  return ~crc(crc(~0, utf8(`${table}\0${key}\0`)), value) >>> 0;
 }
 
-const SEPARATOR = new Uint8Array([0]);
+function crc(start: number, bytes: Uint8Array): number {
+  let state = start;
+  // Counted, since files are read whole: an iterator takes several times as long.
+  for (let i = 0; i < bytes.length; i++) {
+    state = (CRC_TABLE[(state ^ (bytes[i] as number)) & 0xff] as number) ^ (state >>> 8);
+  }
+  return state;
+}
 
 // The reflected polynomial of IEEE 802.3.
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {

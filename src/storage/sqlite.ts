@@ -3,7 +3,7 @@
  * `synchronous = FULL`: a batch is on the disk when its promise resolves, whatever becomes of the
  * process or the machine. Batches of one turn share a transaction, and so one flush.
  */
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readSync } from "node:fs";
 import { dirname } from "node:path";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { ConfigError, messageOf, StorageError } from "../base/errors.ts";
@@ -19,6 +19,9 @@ import type { Upgrade } from "./schema.ts";
 const APPLICATION_ID = 0x42503250;
 /** How long another process that is about to end may hold the file, milliseconds. */
 const BUSY_MS = 2_000;
+
+/** No release has a schema above this: such a number is damage. */
+const MAX_VERSION = 1_000;
 
 type Sqlite = new (path: string) => DatabaseSync;
 
@@ -115,8 +118,12 @@ class StoreFile {
     try {
       return this.#prepare();
     } catch (error) {
-      if (error instanceof ConfigError || storageError(error).reason !== "corrupt") throw error;
-      return "corrupt";
+      if (error instanceof ConfigError) throw error;
+      const { reason } = storageError(error);
+      if (reason === "corrupt") return "corrupt";
+      // To SQLite a file is read-only, too, whose header says that a later SQLite wrote it.
+      if (reason === "read_only" && writeVersion(this.#options.path) > 2) return "corrupt";
+      throw error;
     }
   }
 
@@ -129,6 +136,7 @@ class StoreFile {
       Object.values(db.prepare("SELECT count(*) FROM sqlite_schema").get() ?? {})[0],
     );
     if (id !== APPLICATION_ID && (id !== 0 || version !== 0 || tables > 0)) return "foreign";
+    if (version < 0 || version > MAX_VERSION) return "corrupt";
     if (version > upgrades.length) {
       throw new ConfigError(
         "dataDir",
@@ -251,6 +259,17 @@ function transact(db: DatabaseSync, body: () => void): void {
       // SQLite rolled back by itself.
     }
     throw error;
+  }
+}
+
+function writeVersion(path: string): number {
+  const file = openSync(path, "r");
+  try {
+    const version = new Uint8Array(1);
+    readSync(file, version, 0, 1, 18);
+    return version[0] as number;
+  } finally {
+    closeSync(file);
   }
 }
 

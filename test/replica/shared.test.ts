@@ -240,6 +240,47 @@ describe("shared stores", () => {
     assert.ok(again.origins[0]?.head !== undefined);
   });
 
+  test("keep of a damaged life of ours what was sound when it was read, and nothing else", () => {
+    const store = "kept/map/x";
+    const author = sha256(utf8("a"));
+    const puts = [1, 2, 3].map((seq) => ({ seq, key: `k${seq}`, value: utf8("v") }));
+    const body = { author, epoch: 3, seq: 9, hash: new Uint8Array(32) };
+    const head = { ...body, signature: signAs(author, headMessage(store, body)) };
+    const origin = originIn(store, author, 3, sha256);
+    const writes = savedMove(store, origin, head, { gone: [], added: puts });
+    const entries = [savedLife(store, 3), ...writes].map(({ key, value }) => (
+      [key, value as Bytes, { isUnproven: key.endsWith("2") }] as const
+    ));
+    const replica = replicaOf("a", 7);
+    const file = fileOf();
+    for (const [key, value] of entries) file.entries.set(key, value);
+    const saved = readSaved(store, entries);
+    const effects = replica.handle({ type: "createStore", name: store, validate, saved }, 0);
+    assert.deepEqual(types(effects), ["damaged", "save", "change", "change"]);
+    const held = replica.store(store);
+    assert.deepEqual([...held?.rows() ?? []].map(({ key, seq }) => [key, seq]), [["k1", 1], [
+      "k3",
+      3,
+    ]]);
+    assert.equal(held?.knownUpTo(origin), 9, "what others say of later rows is believed");
+    assert.deepEqual([...held?.heads() ?? []], [], "nothing is passed on that nobody signed");
+    for (const effect of effects) if (effect.type === "save") file.take(effect.writes);
+    assert.equal(file.read(store).origins[0]?.puts.length, 2);
+    const wanted = (at: number) =>
+      replica.handle({ type: "tick" }, at).filter(({ type }) => type === "signLeft");
+    assert.deepEqual(wanted(1_000_000), [], "not as long as there is nobody to ask");
+    replica.handle({ type: "neighbourUp", peer: "b@test" }, 1_000_000);
+    assert.deepEqual(wanted(1_029_000), []);
+    assert.equal(wanted(1_031_000).length, 1);
+    const signed = (signature: Bytes | undefined, at: number) =>
+      replica.handle({ type: "leftSigned", store, origin, signature }, at);
+    signed(undefined, 1_032_000);
+    assert.equal(wanted(1_063_000).length, 1, "a signature that fails is asked for again");
+    signed(new Uint8Array(64).fill(7), 1_064_000);
+    assert.equal(held?.headOf(origin)?.seq, 10);
+    assert.deepEqual(signed(new Uint8Array(64), 1_065_000), []);
+  });
+
   for (const isTaken of [true, false]) {
     const fate = isTaken ? "takes" : "refuses";
     test(`add up on a disk that ${fate} a batch of a life that was given up meanwhile`, () => {
@@ -272,6 +313,12 @@ describe("shared stores", () => {
       const news = { head, from: 0, earlier: { type: "removed", dots: [] }, puts: [put] } as const;
       const effects = take(replica, encodeDelta(store, news)[0] as Bytes);
       assert.equal(replica.store(store)?.self.epoch, 7, "it goes on as another life");
+      const changes = effects.flatMap((effect) => effect.type === "change" ? [effect.change] : []);
+      assert.deepEqual(
+        changes.map(({ type, row }) => [type, row.key, row.epoch]).slice(0, 4),
+        [["put", "old", 3], ["put", "old", 7], ["put", "new", 7], ["removed", "new", 3]],
+        "with what is not signed yet",
+      );
       if (isTaken) file.take(batch.writes);
       for (const effect of effects) if (effect.type === "save") file.take(effect.writes);
       const { replica: last, effects: told } = open(8);

@@ -1,18 +1,27 @@
-/** Commits numbered batches until it is killed, and says of each when it was acknowledged. */
+/**
+ * A node that changes its persistent map until it is killed, two keys at a time, and says of each
+ * change when it was acknowledged: `kill_program.ts FOLDER`. What the map must be after each is in
+ * `kill_story.ts`.
+ */
 import process from "node:process";
-import { silentLogger } from "../../src/base/logger.ts";
-import { memoryMeter } from "../../src/metrics/meter.ts";
-import { sqliteStore } from "../../src/storage/sqlite.ts";
+import { createNode } from "../../mod.ts";
+import { memory } from "../../src/transport/memory.ts";
+import { changeOf, LAST } from "./kill_story.ts";
 
-const path = process.argv[2] as string;
-const store = await sqliteStore({ path, logger: silentLogger, meter: memoryMeter(), now: 0 });
-const number = (bytes: Uint8Array | undefined) =>
-  Number(new TextDecoder().decode(bytes ?? new Uint8Array()));
-const [a, b] = [number(store.entries("a")[0]?.[1]), number(store.entries("b")[0]?.[1])];
-process.stdout.write(`found ${a} ${b}\n`);
-for (let i = a + 1;; i++) {
-  const value = new TextEncoder().encode(String(i));
-  await store.commit([{ table: "a", key: "n", value }, { table: "b", key: "n", value }]);
+const node = await createNode({
+  name: "killed@127.0.0.1",
+  listen: ["mem://killed:0"],
+  transports: [memory()],
+  dataDir: process.argv[2] as string,
+  logger: {
+    log: (level, text) => level === "error" ? process.stdout.write(`error ${text}\n`) : undefined,
+  },
+});
+const map = await node.maps.open<number>("m", { persist: true });
+process.stdout.write(`found ${JSON.stringify([...map.entries()])}\n`);
+for (let i = (map.get(LAST) ?? 0) + 1;; i++) {
+  const { key, isDeleted } = changeOf(i);
+  // Of one turn, and so one batch.
+  await Promise.all([isDeleted ? map.delete(key) : map.set(key, i), map.set(LAST, i)]);
   process.stdout.write(`ack ${i}\n`);
-  await new Promise((resolve) => setImmediate(resolve));
 }
