@@ -28,6 +28,16 @@ export interface Head extends HeadBody {
   readonly signature: Bytes;
 }
 
+/** A head that nobody signed: what a damaged disk keeps of a life of ours until it is signed anew. */
+export function unsignedHead({ author, epoch, seq }: Omit<HeadBody, "hash">): Head {
+  return { author, epoch, seq, hash: new Uint8Array(32), signature: new Uint8Array(64) };
+}
+
+/** Whether a head is an {@link unsignedHead}. */
+export function isUnsigned({ signature }: Head): boolean {
+  return signature.every((byte) => byte === 0);
+}
+
 /** The bytes of an {@link OriginId}. */
 export const ORIGIN_BYTES = 16;
 

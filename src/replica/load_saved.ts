@@ -10,7 +10,8 @@
 import { equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { PatientWrite } from "../storage/patient_writer.ts";
-import type { Head, HeadBody } from "./head.ts";
+import { isUnsigned, unsignedHead } from "./head.ts";
+import type { HeadBody } from "./head.ts";
 import type { Put } from "./origin_rows.ts";
 import { erased, erasedRows, savedAgain, savedMove, wholeDelta } from "./saved_rows.ts";
 import type { Saved, SavedOrigin } from "./saved_rows.ts";
@@ -68,7 +69,7 @@ export function loadSaved(state: StoreState, saved: Saved, publicKey: Bytes): Lo
     }
     const epoch = isNamed ? head.epoch : state.self.epoch;
     const kept = keptOf(one, { author: publicKey, epoch });
-    const isKnown = isNamed && head.signature.every((byte) => byte === 0);
+    const isKnown = isNamed && isUnsigned(head);
     if (!isKnown) {
       own.lives++;
       own.left += kept.puts.length;
@@ -82,7 +83,7 @@ export function loadSaved(state: StoreState, saved: Saved, publicKey: Bytes): Lo
     const keeps = new Set(kept.puts);
     writes.push(...erasedRows(state.name, origin, puts.filter((put) => !keeps.has(put))));
     // So that the next start knows whose they are, and that this was told.
-    if (!isKnown) writes.push(...savedMove(state.name, origin, unsigned(kept.life), NOTHING));
+    if (!isKnown) writes.push(...savedMove(state.name, origin, unsignedHead(kept.life), NOTHING));
   }
   const strays = saved.strays.length;
   const isDamaged = own.lives + others.lives + strays > 0;
@@ -100,10 +101,6 @@ function keptOf(
   for (const put of puts) if (!unproven.has(put)) byKey.set(put.key, put);
   const kept = [...byKey.values()].sort((a, b) => a.seq - b.seq);
   return { life: { ...life, seq: Math.max(head?.seq ?? 0, kept.at(-1)?.seq ?? 0) }, puts: kept };
-}
-
-function unsigned({ author, epoch, seq }: LeftLife): Head {
-  return { author, epoch, seq, hash: new Uint8Array(32), signature: new Uint8Array(64) };
 }
 
 /** The head for what is left of a life: an operation later than all that was of it here. */

@@ -142,12 +142,13 @@ export class OriginRows {
       this.#byKey.delete(row.key);
     }
     const first = plan.added[0]?.seq ?? Infinity;
+    const isLater = this.#head === undefined ? this.#rows.size === 0 : first > this.#head.seq;
     for (const row of added) {
       this.#rows.set(row.seq, row);
       this.#byKey.set(row.key, row);
     }
-    // Only an author that signed two histories makes rows appear among those we hold.
-    if (first <= (this.#head?.seq ?? 0)) {
+    // An author that signed two histories, or a disk that lost rows, makes some appear among those we hold.
+    if (!isLater) {
       this.#rows = new Map([...this.#rows].sort(([a], [b]) => a - b));
     }
     this.#sum = plan.sum;

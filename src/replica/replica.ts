@@ -393,7 +393,10 @@ export class Replica {
     // Else what is bad would be among what comes in its place, for good.
     if (writes.length > 0) this.#save(name, writes, undefined);
     // An own life without its rows would be written a second time.
-    if (saved.epoch !== undefined && state.signedRows.head === undefined) this.#abandon(state);
+    if (saved.epoch !== undefined && state.signedRows.head === undefined) {
+      // Nor may it be gone on with once it came back from others: they may not have all of it.
+      if (this.#abandon(state)) this.#save(name, [savedLife(name, state.self.epoch)], undefined);
+    }
     for (const { life, puts } of left) state.loadLeft(life, puts);
     if (left.length > 0 && this.#neighbours.size > 0) this.#awaitLeft(now);
   }
@@ -680,6 +683,11 @@ export class Replica {
     } else if (isImpostor) {
       if (from !== undefined) this.#puller.resolved(store.name, origin, from);
       this.#effects.push({ type: "impostor", store: store.name, epoch: delta.head.epoch });
+      return;
+    }
+    if (store.fillLeft(origin, delta)) {
+      if (from !== undefined) this.#puller.resolved(store.name, origin, from);
+      else this.#puller.satisfied(store.name, origin);
       return;
     }
     let outcomes: Outcome[];

@@ -9,7 +9,7 @@ import { compareVersions, NO_VERSION } from "../crdt/version_vector.ts";
 import type { Version } from "../crdt/version_vector.ts";
 import { Digests } from "./digests.ts";
 import { Gaps } from "./gaps.ts";
-import { originIn } from "./head.ts";
+import { originIn, unsignedHead } from "./head.ts";
 import type { Head, OriginId } from "./head.ts";
 import { MAX_ORIGINS, MAX_STRANGERS } from "./limits.ts";
 import { OriginRows } from "./origin_rows.ts";
@@ -174,6 +174,32 @@ export class StoreState {
     this.#bytes += rows.bytes;
     this.#origins.set(origin, rows);
     this.#left.set(origin, life);
+    for (const row of added) {
+      if (row.isShown) this.#sink.changed({ type: "put", row: shown(origin, life, row) });
+    }
+    return true;
+  }
+
+  /**
+   * Takes from a copy of such a life that is older than what is left of it the rows that are missing;
+   * false when there is nothing left of that life, or the copy is as new.
+   */
+  fillLeft(origin: OriginId, delta: Delta): boolean {
+    const life = this.#left.get(origin);
+    const rows = this.#origins.get(origin);
+    if (life === undefined || rows === undefined || delta.head.seq >= life.seq) return false;
+    const copy = new OriginRows(this.#sha256).plan(delta, this.#sha256);
+    if (delta.from > 0 || typeof copy === "string") return false;
+    if (!equalBytes(copy.sum.digest(), delta.head.hash)) return false;
+    // Where there is a row under the key it is that one or a later one.
+    const puts = delta.puts.filter(({ key }) => rows.get(key) === undefined);
+    const missing = { from: 0, earlier: { type: "removed", dots: [] }, puts } as const;
+    const plan = rows.plan(missing, this.#sha256);
+    if (typeof plan === "string" || puts.length === 0) return true;
+    const before = rows.bytes;
+    const added = rows.commit(plan, undefined, (put) => this.#isValid(put));
+    this.#bytes += rows.bytes - before;
+    this.#sink.moved(origin, unsignedHead(life), { gone: [], added });
     for (const row of added) {
       if (row.isShown) this.#sink.changed({ type: "put", row: shown(origin, life, row) });
     }

@@ -256,7 +256,7 @@ describe("shared stores", () => {
     for (const [key, value] of entries) file.entries.set(key, value);
     const saved = readSaved(store, entries);
     const effects = replica.handle({ type: "createStore", name: store, validate, saved }, 0);
-    assert.deepEqual(types(effects), ["damaged", "save", "change", "change"]);
+    assert.deepEqual(types(effects), ["damaged", "save", "save", "change", "change"]);
     const held = replica.store(store);
     assert.deepEqual([...held?.rows() ?? []].map(({ key, seq }) => [key, seq]), [["k1", 1], [
       "k3",
