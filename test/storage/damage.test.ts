@@ -20,7 +20,7 @@ import { memory } from "../../src/transport/memory.ts";
 import { afterEach, beforeEach, describe, test } from "../harness.ts";
 
 // A longer trial: BARREL_FLIPS=2000
-const RUNS = Number(process.env["BARREL_FLIPS"] ?? 60);
+const RUNS = Number(process.env["BARREL_FLIPS"] ?? 40);
 const NODE_RUNS = Math.ceil(RUNS / 4);
 const NOW = Date.UTC(2026, 10, 28);
 const APPLICATION_ID = 0x42503250;
@@ -269,13 +269,11 @@ describe("whatever byte is damaged, nothing wrong is shown, and what is lost is 
     await fill(entries);
     const original = await readFile(path);
     for (let at = 0; at < 100; at++) {
-      for (const change of [0x01, 0x80, 0xff]) {
-        await restore(original);
-        const damaged = Uint8Array.from(original);
-        damaged[at] = (damaged[at] as number) ^ change;
-        await writeFile(path, damaged);
-        await judge(entries, `byte ${at} xor ${change}`);
-      }
+      await restore(original);
+      const damaged = Uint8Array.from(original);
+      damaged[at] = (damaged[at] as number) ^ (1 << at % 8);
+      await writeFile(path, damaged);
+      await judge(entries, `byte ${at}`);
     }
   });
 
@@ -345,6 +343,27 @@ describe("whatever byte is damaged, nothing wrong is shown, and what is lost is 
       { numRuns: NODE_RUNS },
     );
   });
+});
+
+test("what is lost is printed as an error where nobody gave a logger", async () => {
+  const { error } = console;
+  const printed: string[] = [];
+  console.error = (...words: unknown[]) => void printed.push(words.join(" "));
+  try {
+    await writeFile(path, "no database ".repeat(100));
+    await using node = await createNode({
+      name: "a@test",
+      listen: ["mem://damage:0"],
+      transports: [memory()],
+      dataDir: folder,
+    });
+    await node.maps.open("m", { persist: true });
+  } finally {
+    console.error = error;
+  }
+  const [line, ...more] = printed;
+  assert.deepEqual(more, []);
+  assert.match(String(line), /^barrel: .*it is kept as .*\.corrupt-.*"flaw":"corrupt"/);
 });
 
 test("sums are CRC-32, over table, key and value", () => {
