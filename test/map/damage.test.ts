@@ -62,7 +62,7 @@ async function simulated(
 
 const open = (sim: Simulation, index: number): Promise<SharedMap<string>> =>
   sim.run(sim.node(index).maps.open<string>("config", { persist: true }));
-const all = (map: SharedMap<string>) => Object.fromEntries([...map.entries()].sort());
+const all = (map: SharedMap<string>) => Object.fromEntries(map.entries());
 const set = async (sim: Simulation, map: SharedMap<string>, entries: Record<string, string>) => {
   for (const [key, value] of Object.entries(entries)) await sim.run(map.set(key, value));
 };
