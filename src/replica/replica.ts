@@ -440,8 +440,11 @@ export class Replica {
     for (const [known, , rows] of store.left()) {
       if (known !== origin) continue;
       const head: Head = { ...body, signature };
-      return this.#offerVerified(store, origin, wholeDelta(head, rows), now);
+      this.#offerVerified(store, origin, wholeDelta(head, rows), now);
+      break;
     }
+    // Some of it came from others while it was being signed.
+    if (this.#hasLeft() && this.#neighbours.size > 0) this.#awaitLeft(now);
   }
 
   #newStore(
