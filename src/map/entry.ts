@@ -23,20 +23,34 @@ export type Over = ReadonlyMap<OriginId, number>;
 
 /** What a row says. */
 export type Entry =
-  | { readonly type: "put"; readonly over: Over; readonly stamp: Stamp; readonly value: Bytes }
+  | {
+    readonly type: "put";
+    readonly over: Over;
+    readonly stamp: Stamp;
+    readonly value: Bytes;
+    /**
+     * Of a write that is written again, since it replaces more: the dot that it had first. Who
+     * replaced that has replaced this row, too. From 1 on.
+     */
+    readonly born?: number;
+  }
   | { readonly type: "removed"; readonly over: Over };
 
-const Kind = { PUT: 0, REMOVED: 1 } as const;
+const Kind = { PUT: 0, REMOVED: 1, PUT_AGAIN: 2 } as const;
 
 /** Packs an entry. */
 export function encodeEntry(entry: Entry): Bytes {
   const writer = new ByteWriter();
-  writer.byte(entry.type === "put" ? Kind.PUT : Kind.REMOVED);
+  const born = entry.type === "put" ? entry.born : undefined;
+  writer.byte(
+    entry.type === "removed" ? Kind.REMOVED : born === undefined ? Kind.PUT : Kind.PUT_AGAIN,
+  );
   writer.varint(entry.over.size);
   for (const [origin, seq] of entry.over) {
     writer.raw(originBytes(origin));
     writer.varint(seq);
   }
+  if (born !== undefined) writer.varint(born);
   if (entry.type === "put") {
     writer.raw(stampToBytes(entry.stamp));
     writer.raw(entry.value);
@@ -56,10 +70,15 @@ export function decodeEntry(bytes: Bytes): Entry | undefined {
     if (kind === Kind.REMOVED) {
       return reader.remaining === 0 ? { type: "removed", over } : undefined;
     }
-    if (kind !== Kind.PUT) return undefined;
+    if (kind !== Kind.PUT && kind !== Kind.PUT_AGAIN) return undefined;
+    const born = kind === Kind.PUT_AGAIN ? reader.varint() : undefined;
+    // Everything has replaced dot 0.
+    if (born === 0) return undefined;
     const stamp = stampFromBytes(reader.take(8));
     const value = reader.rest();
-    return value.length > MAX_MAP_VALUE_BYTES ? undefined : { type: "put", over, stamp, value };
+    if (value.length > MAX_MAP_VALUE_BYTES) return undefined;
+    const put = { type: "put", over, stamp, value } as const;
+    return born === undefined ? put : { ...put, born };
   } catch {
     return undefined;
   }

@@ -13,9 +13,14 @@
  * knew of it, so one of the two was made up. Their stamps decide, and so the victim of a lie about
  * its future wins with the first write that knew of the lie, and all who know the same agree.
  *
+ * What our memory alone says to be replaced, without a row that does, we say ourselves after a
+ * while (`testimony.ts`), so that all come to agree should those who knew it be dead. A row that is
+ * written again for that keeps the dot it was born with, and that is what others replace.
+ *
  * The causal bookkeeping is that of an observed-remove set (Bieniusa et al., "An Optimized
  * Conflict-free Replicated Set", 2012) with a register's order among what is left.
  */
+import { equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { BarrelError } from "../base/errors.ts";
 import { compareStamps } from "../crdt/hlc.ts";
@@ -25,6 +30,7 @@ import { decodeEntry, encodeEntry, MAX_OVER } from "./entry.ts";
 import type { Entry } from "./entry.ts";
 import { ReplacedDots } from "./replaced.ts";
 import type { Replaced } from "./replaced.ts";
+import { MAX_REMOVALS, patienceOf, testify } from "./testimony.ts";
 
 /** A row as the store tells it. */
 export interface StoredRow {
@@ -54,6 +60,14 @@ export type LwwEffect =
   | { readonly type: "follow"; readonly stamp: Stamp }
   /** A row that is held and not shown. */
   | { readonly type: "hidden"; readonly key: string; readonly reason: string }
+  /** A row to write under a key: it says what until now only our memory did. */
+  | { readonly type: "testify"; readonly key: string; readonly value: Bytes }
+  /** Not all of what only our memory says can be said: a row is full, or we removed too much. */
+  | {
+    readonly type: "unsaid";
+    readonly key: string;
+    readonly reason: "row_full" | "too_many_removals";
+  }
   /** What a row says that it replaces is not taken over: it cannot be true, or is too much. */
   | {
     readonly type: "claimRefused";
@@ -76,8 +90,11 @@ export interface LwwPort {
 
 interface Held {
   readonly origin: OriginId;
+  /** The dot it was born with; of our own rows `#bornOf` tells. */
   readonly seq: number;
   readonly entry: Entry;
+  /** Since when only our memory hides it, by our wall clock. */
+  unsaidSince: number | undefined;
   /** Its node was declared down, which may be taken back. */
   isAway: boolean;
   /** It does not count for readers: from the future, or refused by our validator. */
@@ -249,8 +266,9 @@ export class LwwState {
     }
     const held: Held = {
       origin,
-      seq,
+      seq: bornAt(entry, seq),
       entry,
+      unsaidSince: undefined,
       isAway: false,
       hidden: undefined,
     };
@@ -341,8 +359,69 @@ export class LwwState {
         }
       }
       effects = effects.concat(this.#evaluate(key, false));
+      this.#testify(key, effects);
     }
     return effects;
+  }
+
+  // Says what only our memory hides, when nobody else has for a while.
+  #testify(key: string, effects: LwwEffect[]): void {
+    const unsaid = this.#unsaid(key);
+    const rows = this.#keys.get(key);
+    if (rows === undefined || unsaid.length === 0) return;
+    const own = rows.get(this.#port.origin);
+    if (own !== undefined) {
+      if (this.#port.dotOf(key) === undefined || this.#isUseless(key, own, rows)) return;
+    }
+    // Should it not get into our rows, the next time is as far off as the first.
+    for (const held of unsaid) held.unsaidSince = undefined;
+    if (own === undefined && this.#removals.size >= MAX_REMOVALS) {
+      effects.push({ type: "unsaid", key, reason: "too_many_removals" });
+      return;
+    }
+    const over = new Map(unsaid.map(({ origin, seq }) => [origin, seq]));
+    const born = own === undefined ? 0 : this.#bornOf(key, own) as number;
+    const { entry, isFull } = testify(own?.entry, born, over);
+    if (isFull) effects.push({ type: "unsaid", key, reason: "row_full" });
+    if (entry !== undefined) effects.push({ type: "testify", key, value: encodeEntry(entry) });
+    for (const held of unsaid) {
+      // Said in vain: its author said beforehand that it knew our row, and all go by the stamps.
+      if (own === undefined || !this.#replaces(key, own, held)) continue;
+      if (this.#replaces(key, held, own)) this.#yield(key, held, effects);
+    }
+  }
+
+  #yield(key: string, { origin }: Held, effects: LwwEffect[]): void {
+    this.#replaced.forget(key, origin);
+    effects.push({ type: "replaced", key, origin, seq: 0, isNew: false });
+    effects.push(...this.#evaluate(key, false));
+  }
+
+  // The rows under a key that only our memory has hidden for long enough.
+  #unsaid(key: string): Held[] {
+    const unsaid: Held[] = [];
+    for (const held of this.#keys.get(key)?.values() ?? []) {
+      if (!this.#isUnsaid(key, held)) held.unsaidSince = undefined;
+      else {
+        held.unsaidSince ??= this.#wallMs;
+        const forMs = this.#wallMs - held.unsaidSince;
+        if (forMs >= patienceOf(this.#port.origin)) unsaid.push(held);
+      }
+    }
+    return unsaid;
+  }
+
+  // Whether no row that counts says what our memory does: that a value is replaced. Whether we
+  // would show it does not matter, since others may.
+  #isUnsaid(key: string, held: Held): boolean {
+    if (held.origin === this.#port.origin || held.entry.type === "removed" || held.isAway) {
+      return false;
+    }
+    if (this.#replaced.seqOf(key, held.origin) < held.seq) return false;
+    for (const by of this.#keys.get(key)?.values() ?? []) {
+      if (this.#counts(key, by) && this.#overrules(key, by, held)) return false;
+    }
+    return true;
   }
 
   // ---- what follows
@@ -359,6 +438,7 @@ export class LwwState {
     if (best === was) return effects;
     if (best === undefined) this.#shown.delete(key);
     else this.#shown.set(key, best);
+    if (best !== undefined && was !== undefined && isSameWrite(best, was)) return effects;
     effects.push({ type: "shown", key, value: best?.entry.value, isLocal });
     return effects;
   }
@@ -391,8 +471,21 @@ export class LwwState {
   // Whether a row says that it replaces another. Of two that say so of each other one lies, and
   // nobody can tell which: neither counts, and their stamps decide.
   #replaces(key: string, by: Held, held: Held): boolean {
-    const seq = held.origin === this.#port.origin ? this.#port.dotOf(key) : held.seq;
+    const seq = this.#bornOf(key, held);
     return seq !== undefined && (by.entry.over.get(held.origin) ?? 0) >= seq;
+  }
+
+  // Whether a row replaces another, what both say considered.
+  #overrules(key: string, by: Held, held: Held): boolean {
+    if (!this.#replaces(key, by, held) || this.#replaces(key, held, by)) return false;
+    return this.#isBelieved(held.origin, by.entry.over.get(held.origin) as number);
+  }
+
+  // The dot that a row was born with; undefined for one of ours that was never signed.
+  #bornOf(key: string, { origin, entry, seq }: Held): number | undefined {
+    if (origin !== this.#port.origin) return seq;
+    const dot = this.#port.dotOf(key);
+    return dot === undefined && entry.type === "put" ? entry.born : dot && bornAt(entry, dot);
   }
 
   #note(replaced: Replaced, author: OriginId, effects: LwwEffect[]): void {
@@ -413,9 +506,7 @@ export class LwwState {
 
   #isUseless(key: string, own: Held, rows: ReadonlyMap<OriginId, Held>): boolean {
     for (const by of rows.values()) {
-      if (by.hidden !== undefined || by.isAway || !this.#replaces(key, by, own)) continue;
-      const seq = by.entry.over.get(own.origin) as number;
-      if (this.#isBelieved(own.origin, seq) && !this.#replaces(key, own, by)) return true;
+      if (by.hidden === undefined && !by.isAway && this.#overrules(key, by, own)) return true;
     }
     if (own.entry.type === "put") return false;
     for (const [origin, seq] of own.entry.over) {
@@ -447,3 +538,14 @@ export class LwwState {
 }
 
 type Shown = Held & { readonly entry: { readonly type: "put" } };
+
+// The dot of a write's first row. One that is later than the row itself was made up.
+function bornAt(entry: Entry, seq: number): number {
+  return entry.type === "put" ? Math.min(entry.born ?? seq, seq) : seq;
+}
+
+// Whether two rows are one write, that was written again or taken back to what it was.
+function isSameWrite(a: Shown, b: Shown): boolean {
+  return a.origin === b.origin && compareStamps(a.entry.stamp, b.entry.stamp) === 0 &&
+    equalBytes(a.entry.value, b.entry.value);
+}

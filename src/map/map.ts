@@ -1,7 +1,8 @@
 /** One map of a node: values in and out, around a {@link LwwState} and its store. */
 import { Alarm } from "../base/alarm.ts";
+import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
-import { ClosedError, messageOf } from "../base/errors.ts";
+import { BarrelError, ClosedError, messageOf } from "../base/errors.ts";
 import { Emitter } from "../base/events.ts";
 import type { EventSource } from "../base/events.ts";
 import { logOnce } from "../base/logger.ts";
@@ -265,6 +266,12 @@ class MapDriver<V> implements SharedMap<V> {
         case "claimRefused":
           this.#claimRefused(effect);
           break;
+        case "testify":
+          this.#testify(effect.key, effect.value);
+          break;
+        case "unsaid":
+          this.#unsaid(effect.key, effect.reason);
+          break;
       }
     }
     const { clock } = this.#context;
@@ -313,6 +320,27 @@ class MapDriver<V> implements SharedMap<V> {
       reason === "never_written"
         ? "an entry of a map says that it replaces what was never written; that is not believed"
         : "one replica replaced so much in a map that not all of it is remembered",
+      { map: this.name, key, reason },
+    );
+  }
+
+  // Nobody waits for it: what does not get into our rows is tried again.
+  #testify(key: string, value: Bytes): void {
+    try {
+      this.#store.put(key, value);
+      this.#context.meter.count("barrel_map_testimonies_total", { map: this.name });
+    } catch (error) {
+      if (!(error instanceof BarrelError) || error.code !== "replica_limit") throw error;
+      this.#unsaid(key, error.code);
+    }
+  }
+
+  #unsaid(key: string, reason: string): void {
+    this.#context.meter.count("barrel_map_unsaid_total", { map: this.name, reason });
+    this.#logOnce(
+      `unsaid ${reason}`,
+      "warn",
+      "this node cannot tell the others of an entry that it knows to be replaced; they may show it",
       { map: this.name, key, reason },
     );
   }

@@ -90,13 +90,21 @@ export class ReplacedDots {
       }
       known.settledAt ??= wallMs;
       if (wallMs - known.settledAt < GRACE_MS) continue;
-      origins.delete(origin);
-      this.#count--;
-      this.#unauthor(known.author);
+      this.forget(key, origin);
       forgotten.push(origin);
     }
-    if (origins.size === 0) this.#keys.delete(key);
     return forgotten;
+  }
+
+  /** Forgets what is known of an origin under a key. */
+  forget(key: string, origin: OriginId): void {
+    const origins = this.#keys.get(key);
+    const known = origins?.get(origin);
+    if (origins === undefined || known === undefined) return;
+    origins.delete(origin);
+    if (origins.size === 0) this.#keys.delete(key);
+    this.#count--;
+    this.#unauthor(known.author);
   }
 
   #unauthor(author: OriginId | undefined): void {

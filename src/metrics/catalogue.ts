@@ -84,6 +84,14 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "Rows written elsewhere under a map's name opened as the other kind, by map",
   },
+  barrel_map_testimonies_total: {
+    kind: "counter",
+    help: "Rows written since only this node knew that an entry is replaced, by map",
+  },
+  barrel_map_unsaid_total: {
+    kind: "counter",
+    help: "Such rows that could not be written, by map and reason",
+  },
   barrel_members_changed_total: { kind: "counter", help: "Transitions of members, by type" },
   barrel_membership_sent_total: { kind: "counter", help: "Messages of the overlay, by type" },
   barrel_messages_dropped_total: {

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { pick } from "../../src/base/random.ts";
 import { describe, test } from "../harness.ts";
 import { play, stories } from "./story.ts";
+import type { Step } from "./story.ts";
 import { MapWorld } from "./world.ts";
 import type { Node } from "./world.ts";
 
@@ -15,6 +16,32 @@ describe("a map, against the model", () => {
     timeoutMs: 60_000 + RUNS * 200,
   }, () => {
     fc.assert(fc.property(stories, play), { numRuns: RUNS });
+  });
+
+  test("who restarts agrees with a survivor that remembers a deletion whose row is gone", () => {
+    const step = (what: Step["what"], node: number, more: Partial<Step> = {}): Step => (
+      { what, node, other: 0, key: 0, waitMs: 0, ...more }
+    );
+    play({
+      seed: 100037950,
+      size: 4,
+      disks: "none",
+      steps: [
+        step("link", 2, { waitMs: 14_243 }),
+        step("link", 5, { waitMs: 196 }),
+        step("set", 0, { key: 1, waitMs: 11_442 }),
+        step("delete", 1, { key: 1 }),
+        step("set", 0),
+        step("unlink", 0, { waitMs: 6 }),
+        step("crash", 1),
+        step("crash", 3),
+        step("set", 0),
+        step("set", 0),
+        step("crash", 0),
+        step("set", 0),
+        step("set", 0),
+      ],
+    });
   });
 
   test("one seed gives one history", () => {

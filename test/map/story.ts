@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { randomBelow, randomFraction } from "../../src/base/random.ts";
+import { TESTIMONY_MS } from "../../src/map/testimony.ts";
 import { MapWorld, STORE } from "./world.ts";
 import type { Node } from "./world.ts";
 
 /** One thing that happens; what the numbers mean is in `play`. */
-interface Step {
+export interface Step {
   readonly what: "set" | "delete" | "link" | "unlink" | "split" | "heal" | "crash" | "start";
   readonly node: number;
   readonly other: number;
@@ -89,8 +90,8 @@ export function play({ seed, size, disks, steps }: Story): void {
   world.heal();
   for (const node of nodes) if (!node.isUp) world.start(node);
   for (const a of nodes) for (const b of nodes) world.link(a, b);
-  for (let i = 0; i < 4; i++) {
-    world.run(100_000);
+  for (const waitMs of [100_000, TESTIMONY_MS + 5_000, 40_000, 40_000, 40_000]) {
+    world.run(waitMs);
     for (const node of nodes) world.sweep(node);
   }
   world.run(20_000);

@@ -2,7 +2,9 @@
  * Maps over real replicas on virtual time and a network that loses, doubles, delays and reorders,
  * beside a model that is correct by inspection: each write has a number and knows the numbers of
  * all writes to its key that its replica had heard of. A value is dead once some write that is
- * known of knew it; of the others the one with the greatest stamp is the truth.
+ * known of knew it; of the others the one with the greatest stamp is the truth. What a replica
+ * writes since only its memory hides a value is a write without a value that knew what its row
+ * names, no more; beside it the row says again what it said before, if that was a value.
  *
  * After every change, a replica must not show what a write it has heard of replaced.
  */
@@ -16,13 +18,14 @@ import { randomFraction, seededRandom } from "../../src/base/random.ts";
 import type { Random } from "../../src/base/random.ts";
 import { compareStamps, HybridLogicalClock } from "../../src/crdt/hlc.ts";
 import type { Stamp } from "../../src/crdt/hlc.ts";
+import { decodeEntry } from "../../src/map/entry.ts";
 import { LwwState } from "../../src/map/lww_state.ts";
 import type { LwwEffect } from "../../src/map/lww_state.ts";
 import { readReplaced, saveReplaced } from "../../src/map/replaced.ts";
 import { Replica } from "../../src/replica/replica.ts";
 import type { ReplicaEffect, ReplicaEvent } from "../../src/replica/replica.ts";
 import { readSaved } from "../../src/replica/saved_rows.ts";
-import type { Change, StoreState } from "../../src/replica/store_state.ts";
+import type { Change, Row, StoreState } from "../../src/replica/store_state.ts";
 
 const { sha256 } = syncHashes;
 export const STORE = "kept/map/test";
@@ -86,9 +89,14 @@ export class MapWorld {
   /** What a frame becomes on its way; undefined drops it. */
   tamper: ((kind: Kind, from: Node, to: Node, body: Bytes) => Bytes | undefined) | undefined;
   now = 0;
+  /** How often a replica said what only its memory hid. */
+  testimonies = 0;
   /** What happened, as a script. */
   readonly script: string[] = [];
-  readonly #byRow = new Map<string, number>();
+  /** What each row says: a write and, of one that was written again, what else it knew. */
+  readonly #byRow = new Map<string, readonly number[]>();
+  /** By origin and key, the dots that its writes there were born with. */
+  readonly #born = new Map<string, Map<number, number>>();
   readonly #queue = new Heap<{ at: number; order: number; run: () => void }>((a, b) =>
     a.at < b.at || (a.at === b.at && a.order < b.order)
   );
@@ -206,11 +214,33 @@ export class MapWorld {
     const { origin } = (node.replica.store(STORE) as StoreState).self;
     const past = new Set([...node.known].filter((id) => this.writes[id]?.key === write.key));
     for (const id of [...past]) for (const older of this.writes[id]?.past ?? []) past.add(older);
-    this.writes.push({ ...write, origin, past });
-    this.#byRow.set(rowName(origin, write.key, row), write.id);
+    this.#record(node, { ...write, origin, past });
+    this.#byRow.set(rowName(origin, write.key, row), [write.id]);
+  }
+
+  #record(node: Node, write: Write): void {
+    this.writes.push(write);
     node.known.add(write.id);
     node.unsaved.add(write.id);
     this.#learnPast(node, write.id);
+  }
+
+  #testify(node: Node, key: string, row: Bytes): void {
+    const { origin } = (node.replica.store(STORE) as StoreState).self;
+    const id = this.writes.length;
+    const past = new Set<number>();
+    for (const [author, last] of decodeEntry(row)?.over ?? []) {
+      for (const [born, older] of this.#born.get(rowName(author, key)) ?? []) {
+        if (born <= last) past.add(older);
+      }
+    }
+    this.testimonies++;
+    this.#record(node, { id, key, stamp: undefined, origin, past });
+    const own = node.replica.store(STORE)?.own.values.get(key);
+    const isPut = decodeEntry(row)?.type === "put";
+    const said = isPut ? this.#byRow.get(rowName(origin, key, own as Bytes))?.[0] : undefined;
+    this.#byRow.set(rowName(origin, key, row), said === undefined ? [id] : [said, id]);
+    this.#put(node, key, row);
   }
 
   #learnPast(node: Node, id: number): void {
@@ -377,21 +407,32 @@ export class MapWorld {
     const store = node.replica.store(STORE) as StoreState;
     const put = store.own.batch?.delta.puts.find((one) => one.key === key);
     if (put === undefined) return store.own.values.has(key) ? -1 : last;
-    return this.#byRow.get(rowName(store.self.origin, key, put.value)) ?? -1;
+    return Math.max(-1, ...this.#byRow.get(rowName(store.self.origin, key, put.value)) ?? []);
   }
 
   #changed(node: Node, { type, row }: Change): void {
     if (type === "put") {
-      const id = this.#byRow.get(rowName(row.origin, row.key, row.value));
-      assert.ok(id !== undefined, `${node.name} has a row that nobody wrote`);
+      const ids = this.#byRow.get(rowName(row.origin, row.key, row.value));
+      assert.ok(ids !== undefined, `${node.name} has a row that nobody wrote`);
+      this.#bear(row, ids[0] as number);
       const effects = node.map.put(row, this.wall(node));
-      node.known.add(id);
-      // From the future it replaces nothing yet.
-      if (effects.every((effect) => effect.type !== "hidden")) this.#learnPast(node, id);
+      for (const id of ids) {
+        node.known.add(id);
+        // From the future it replaces nothing yet.
+        if (effects.every((effect) => effect.type !== "hidden")) this.#learnPast(node, id);
+      }
       return this.#act(node, effects);
     }
     assert.equal(type, "removed");
     this.#act(node, node.map.remove(row));
+  }
+
+  #bear({ origin, key, seq, value }: Row, id: number): void {
+    const entry = decodeEntry(value);
+    const dots = this.#born.get(rowName(origin, key)) ?? new Map<number, number>();
+    this.#born.set(rowName(origin, key), dots);
+    // One of its own that is not signed has no dot yet.
+    if (seq > 0) dots.set(entry?.type === "put" ? entry.born ?? seq : seq, id);
   }
 
   #act(node: Node, effects: readonly LwwEffect[]): void {
@@ -417,6 +458,9 @@ export class MapWorld {
         }
         case "follow":
           node.hlc.update(effect.stamp);
+          break;
+        case "testify":
+          this.#testify(node, effect.key, effect.value);
           break;
         case "hidden":
           break;
@@ -487,6 +531,6 @@ function pair(a: Node, b: Node): string {
   return a.name < b.name ? `${a.name} ${b.name}` : `${b.name} ${a.name}`;
 }
 
-function rowName(origin: string, key: string, value: Bytes): string {
+function rowName(origin: string, key: string, value?: Bytes): string {
   return `${origin}/${key}/${String(value)}`;
 }
