@@ -82,8 +82,10 @@ export interface LwwPort {
   readonly origin: OriginId;
   /** The dot of our row under a key once it is signed. */
   dotOf(key: string): number | undefined;
-  /** How far an origin is known. */
+  /** How far an origin is known; `Infinity` when its life is over for good. */
   knownUpTo(origin: OriginId): number;
+  /** Whether an origin's life was declared over. */
+  isAway(origin: OriginId): boolean;
   /** Says what is wrong with a value, in a few words. */
   judge(key: string, value: Bytes): string | undefined;
 }
@@ -115,6 +117,8 @@ export class LwwState {
   readonly #shown = new Map<string, Shown>();
   /** Rows from the future. */
   readonly #future = new Map<Held, string>();
+  /** Rows whose nodes were declared down. */
+  readonly #away = new Map<Held, string>();
   /** Our rows that only say that there is nothing. */
   readonly #removals = new Set<string>();
   readonly #replaced = new ReplacedDots();
@@ -167,7 +171,8 @@ export class LwwState {
 
   /** Whether something waits for others to move. */
   get isWaiting(): boolean {
-    return this.#removals.size > 0 || this.#replaced.size > 0 || this.#unbelieved.size > 0;
+    return this.#removals.size > 0 || this.#replaced.size > 0 || this.#unbelieved.size > 0 ||
+      this.#away.size > 0;
   }
 
   // ---- writing
@@ -319,11 +324,15 @@ export class LwwState {
     return effects.concat(this.#evaluate(key, origin === this.#port.origin));
   }
 
-  /** A row's node was declared down, or that was taken back. */
-  setAway({ origin, key }: Pick<StoredRow, "origin" | "key">, isAway: boolean): LwwEffect[] {
+  /**
+   * A row's node was declared down. When that is taken back, `put` tells what the row is by then;
+   * one that went meanwhile is not told.
+   */
+  setAway({ origin, key }: Pick<StoredRow, "origin" | "key">): LwwEffect[] {
     const held = this.#keys.get(key)?.get(origin);
     if (held === undefined) return [];
-    held.isAway = isAway;
+    held.isAway = true;
+    this.#away.set(held, key);
     return this.#evaluate(key, false);
   }
 
@@ -334,6 +343,7 @@ export class LwwState {
     if (rows === undefined || held === undefined) return;
     rows.delete(origin);
     this.#future.delete(held);
+    this.#away.delete(held);
     if (rows.size === 0) this.#keys.delete(key);
   }
 
@@ -351,13 +361,13 @@ export class LwwState {
     }
     const waiting = new Set([...this.#removals, ...this.#replaced.keys(), ...this.#unbelieved]);
     this.#unbelieved.clear();
+    for (const [{ origin }, key] of [...this.#away]) {
+      // Nothing brings it back, and so nobody says that it is gone.
+      if (this.#port.knownUpTo(origin) === Infinity) this.#take(key, origin);
+      // Its node is back, and had taken it out meanwhile.
+      else if (!this.#port.isAway(origin)) effects = effects.concat(this.remove({ origin, key }));
+    }
     for (const key of waiting) {
-      for (const { origin, isAway } of [...this.#keys.get(key)?.values() ?? []]) {
-        // Nothing brings it back, and so nobody says that it is gone.
-        if (isAway && this.#port.knownUpTo(origin) === Infinity) {
-          this.#take(key, origin);
-        }
-      }
       effects = effects.concat(this.#evaluate(key, false));
       this.#testify(key, effects);
     }

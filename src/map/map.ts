@@ -144,6 +144,7 @@ class MapDriver<V> implements SharedMap<V> {
         },
         dotOf: (key) => store.dotOf(key),
         knownUpTo: (origin) => store.knownUpTo(origin),
+        isAway: (origin) => store.isAway(origin),
         judge: (key, value) => this.#values.judge(key, value),
       },
       context.maxDriftMs,
@@ -231,13 +232,12 @@ class MapDriver<V> implements SharedMap<V> {
   #changed({ type, row }: Change): void {
     switch (type) {
       case "put":
+      case "restored":
         return this.#perform(this.#state.put(row, this.#context.clock.wall()));
       case "removed":
         return this.#perform(this.#state.remove(row));
       case "hidden":
-        return this.#perform(this.#state.setAway(row, true));
-      case "restored":
-        return this.#perform(this.#state.setAway(row, false));
+        return this.#perform(this.#state.setAway(row));
     }
   }
 

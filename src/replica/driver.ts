@@ -89,6 +89,8 @@ export interface Store {
   dotOf(key: string): number | undefined;
   /** How far we know an origin: its last operation that is covered; `Infinity` when it is forgotten. */
   knownUpTo(origin: OriginId): number;
+  /** Whether the life that an origin is was declared over: its rows are hidden. */
+  isAway(origin: OriginId): boolean;
   /**
    * Settles when all that we wrote so far is signed, on the disk if the store is kept there, and
    * published. @throws ClosedError @throws StorageError when the disk refused it: it is taken back
@@ -236,6 +238,7 @@ class Driver implements Replication {
       },
       dotOf: (key) => state.ownDot(key),
       knownUpTo: (origin) => state.knownUpTo(origin),
+      isAway: (origin) => state.isAway(origin),
       flushed: () => this.#flushed(state),
       retire: (publicKey, epoch) => this.#feed({ type: "retire", store: name, publicKey, epoch }),
       restore: (publicKey, epoch) => this.#feed({ type: "restore", store: name, publicKey, epoch }),

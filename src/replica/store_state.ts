@@ -548,6 +548,12 @@ export class StoreState {
     return this.#forgotten.has(origin) && !this.#origins.has(origin);
   }
 
+  /** Whether the life of an origin that we know was declared over. */
+  isAway(origin: OriginId): boolean {
+    const head = this.#origins.get(origin)?.head;
+    return head !== undefined && this.#isHidden(origin, head.epoch);
+  }
+
   /** How many origins there are. */
   get originCount(): number {
     return this.#origins.size;

@@ -18,10 +18,12 @@ const originOf = (i: number) => String.fromCharCode(i & 0xff, i >> 8).padEnd(16,
 /** A state beside a store that the test plays. */
 function alone(known: Record<string, number> = {}) {
   const own = new Map<string, number>();
+  const away = new Set<string>();
   const state = new LwwState({
     origin: OWN,
     dotOf: (key) => own.get(key),
     knownUpTo: (origin) => known[origin] ?? 0,
+    isAway: (origin) => away.has(origin),
     judge: (_, value) => value[0] === 33 ? "no exclamation marks" : undefined,
   }, 5_000);
   state.loaded();
@@ -37,7 +39,7 @@ function alone(known: Record<string, number> = {}) {
         value: utf8(text),
       }),
     }, 1_000_000);
-  return { state, own, known, put };
+  return { state, own, known, away, put };
 }
 
 const text = (value: Bytes | undefined) => value && new TextDecoder().decode(value);
@@ -104,9 +106,9 @@ describe("a map's state", () => {
     const { state, put } = alone();
     put("a".repeat(16), 1, "v", 1);
     const row = { origin: "a".repeat(16), key: "k" };
-    assert.deepEqual(types(state.setAway(row, true)), ["shown"]);
+    assert.deepEqual(types(state.setAway(row)), ["shown"]);
     assert.equal(state.get("k"), undefined);
-    state.setAway(row, false);
+    put("a".repeat(16), 1, "v", 1);
     assert.equal(text(state.get("k")), "v");
   });
 

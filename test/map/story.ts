@@ -3,12 +3,22 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { randomBelow, randomFraction } from "../../src/base/random.ts";
 import { TESTIMONY_MS } from "../../src/map/testimony.ts";
-import { MapWorld, STORE } from "./world.ts";
-import type { Node } from "./world.ts";
+import { MapWorld } from "./world.ts";
+import type { Node, Verdict } from "./world.ts";
 
 /** One thing that happens; what the numbers mean is in `play`. */
 export interface Step {
-  readonly what: "set" | "delete" | "link" | "unlink" | "split" | "heal" | "crash" | "start";
+  readonly what:
+    | "set"
+    | "delete"
+    | "link"
+    | "unlink"
+    | "split"
+    | "heal"
+    | "crash"
+    | "start"
+    | "rest"
+    | Verdict;
   readonly node: number;
   readonly other: number;
   readonly key: number;
@@ -19,31 +29,79 @@ export interface Step {
 export interface Story {
   readonly seed: number;
   readonly size: number;
-  readonly disks: "all" | "none" | "some";
+  /** Who keeps the map on a disk; "live": nobody, and entries go with their node. */
+  readonly disks: "all" | "none" | "some" | "live";
   readonly steps: readonly Step[];
 }
 
-const step: fc.Arbitrary<Step> = fc.record({
+const node = fc.nat(6);
+const key = fc.nat(3);
+const waitMs = fc.oneof(fc.constant(0), fc.nat(300), fc.nat(15_000));
+const step: fc.Arbitrary<readonly Step[]> = fc.record({
   what: fc.constantFrom(
     ...["set", "set", "set", "set", "delete", "delete", "delete", "link", "link", "link"] as const,
     ...["unlink", "split", "heal", "crash", "start", "start"] as const,
   ),
-  node: fc.nat(6),
+  node,
   other: fc.nat(127),
-  key: fc.nat(3),
-  waitMs: fc.oneof(fc.constant(0), fc.nat(300), fc.nat(15_000)),
+  key,
+  waitMs,
+}).map((one) => [one]);
+
+// Who wrote and who deleted are gone soon after, and with them what only they had heard.
+const lostDeletion: fc.Arbitrary<readonly Step[]> = fc.record({
+  writer: node,
+  deleter: node,
+  key,
+  waits: fc.array(fc.oneof(fc.constant(0), fc.nat(30), fc.nat(3_000)), {
+    minLength: 4,
+    maxLength: 4,
+  }),
+}).map(({ writer, deleter, key, waits }) => {
+  const whats = [["set", writer], ["delete", deleter], ["crash", deleter], ["crash", writer]];
+  return (whats as [Step["what"], number][]).map(([what, node], i) => (
+    { what, node, other: 0, key, waitMs: waits[i] as number }
+  ));
 });
+
+const verdict: fc.Arbitrary<readonly Step[]> = fc.record({
+  what: fc.constantFrom("retire" as const, "restore" as const, "forget" as const),
+  node,
+  other: fc.nat(127),
+  key: fc.constant(0),
+  waitMs,
+}).map((one) => [one]);
+
+const rest = fc.constant<readonly Step[]>([
+  { what: "rest", node: 0, other: 0, key: 0, waitMs: 0 },
+]);
+
+function storiesOf(disks: fc.Arbitrary<Story["disks"]>, verdicts: number): fc.Arbitrary<Story> {
+  const groups = fc.oneof(
+    { arbitrary: step, weight: 60 },
+    { arbitrary: lostDeletion, weight: 3 },
+    { arbitrary: rest, weight: 1 },
+    { arbitrary: verdict, weight: verdicts },
+  );
+  return fc.record({
+    seed: fc.nat(),
+    size: fc.integer({ min: 3, max: 7 }),
+    disks,
+    steps: fc.array(groups, { minLength: 5, maxLength: 80 }).map((all) => all.flat()),
+  });
+}
+
 /** All stories. */
-export const stories: fc.Arbitrary<Story> = fc.record({
-  seed: fc.nat(),
-  size: fc.integer({ min: 3, max: 7 }),
-  disks: fc.constantFrom("all", "all", "none", "some"),
-  steps: fc.array(step, { minLength: 5, maxLength: 80 }),
-});
+export const stories: fc.Arbitrary<Story> = fc.oneof(
+  storiesOf(fc.constantFrom("all", "none", "some"), 0),
+  storiesOf(fc.constant("live"), 10),
+);
 
 /** Plays a story to its end. @throws AssertionError when something is shown that must not be */
 export function play({ seed, size, disks, steps }: Story): void {
-  const world = new MapWorld(seed, { loss: 0, duplication: 0, maxDelayMs: 0 });
+  const isLive = disks === "live";
+  const store = isLive ? "live/map/test" : "kept/map/test";
+  const world = new MapWorld(seed, { loss: 0, duplication: 0, maxDelayMs: 0 }, store);
   const { random, nodes, network } = world;
   network.loss = randomFraction(random) * 0.3;
   network.duplication = randomFraction(random) * 0.2;
@@ -52,7 +110,7 @@ export function play({ seed, size, disks, steps }: Story): void {
     const isPersistent = disks === "all" || (disks === "some" && i % 2 === 0);
     world.addNode(isPersistent, randomBelow(random, 4_000) - 2_000);
   }
-  let hasForgotten = false;
+  let hasForgotten = isLive;
   for (const { what, node: at, other, key, waitMs } of steps) {
     const node = nodes[at % size] as Node;
     switch (what) {
@@ -78,9 +136,24 @@ export function play({ seed, size, disks, steps }: Story): void {
         if (!node.isUp) break;
         if (!node.isPersistent) hasForgotten = true;
         world.crash(node);
+        for (const peer of nodes) world.judge(peer, "retire", node, node.epoch, 10_000);
         break;
       case "start":
         if (!node.isUp) world.start(node);
+        break;
+      case "rest":
+        sweepAll(world);
+        world.run(TESTIMONY_MS + 5_000);
+        sweepAll(world);
+        break;
+      case "retire":
+      case "restore":
+      case "forget":
+        // Nobody is forgotten who lives.
+        if (what === "forget" && node.isUp) break;
+        nodes.forEach((peer, i) => {
+          if ((other >> i & 1) === 1) world.judge(peer, what, node, node.epoch, 0);
+        });
         break;
     }
     world.run(waitMs);
@@ -90,12 +163,28 @@ export function play({ seed, size, disks, steps }: Story): void {
   world.heal();
   for (const node of nodes) if (!node.isUp) world.start(node);
   for (const a of nodes) for (const b of nodes) world.link(a, b);
+  // All come to agree who lives, and what is over is forgotten at last.
+  judgeAll(world, "retire");
   for (const waitMs of [100_000, TESTIMONY_MS + 5_000, 40_000, 40_000, 40_000]) {
     world.run(waitMs);
-    for (const node of nodes) world.sweep(node);
+    sweepAll(world);
+    judgeAll(world, "forget");
   }
   world.run(20_000);
   converged(world, hasForgotten);
+}
+
+function sweepAll(world: MapWorld): void {
+  for (const node of world.nodes) world.sweep(node);
+}
+
+function judgeAll(world: MapWorld, past: Verdict): void {
+  for (const at of world.nodes) {
+    for (const of of world.nodes) {
+      for (let epoch = 1; epoch < of.epoch; epoch++) world.judge(at, past, of, epoch, 0);
+      world.judge(at, "restore", of, of.epoch, 0);
+    }
+  }
 }
 
 // Honest peers never give each other cause for these, whatever the network does.
@@ -105,7 +194,9 @@ function converged(world: MapWorld, hasForgotten: boolean): void {
   const sorted = (map: ReadonlyMap<string, number>) => [...map].sort(([a], [b]) => a < b ? -1 : 1);
   const truth = world.truth();
   // The fingerprints that anti-entropy goes by, audited: what they call equal is equal.
-  const roots = world.nodes.map(({ replica }) => String(replica.store(STORE)?.digests.root()));
+  const roots = world.nodes.map(({ replica }) =>
+    String(replica.store(world.store)?.digests.root())
+  );
   assert.equal(new Set(roots).size, 1, "the fingerprints differ");
   for (const node of world.nodes) {
     for (const reason of node.refusals.keys()) assert.doesNotMatch(reason, LIES);
@@ -114,6 +205,9 @@ function converged(world: MapWorld, hasForgotten: boolean): void {
       // Who knew of a deletion may be gone, and its effect be there.
       const alive = new Set(world.alive().map(({ id }) => id));
       for (const id of node.shown.values()) assert.ok(alive.has(id), `${id} was replaced`);
+      if (world.store.startsWith("live/")) {
+        assert.equal(node.map.heldKeys, node.shown.size, `${node.name} keeps what is gone`);
+      }
       continue;
     }
     assert.deepEqual(sorted(node.shown), sorted(truth), `${node.name} against the model`);

@@ -79,10 +79,12 @@ export interface Network {
   maxDelayMs: number;
 }
 
+export type Verdict = "retire" | "restore" | "forget";
 type Kind = "control" | "data" | "broadcast";
 
 export class MapWorld {
   readonly random: Random;
+  readonly store: string;
   readonly nodes: Node[] = [];
   readonly network: Network;
   readonly writes: Write[] = [];
@@ -106,9 +108,11 @@ export class MapWorld {
   #isDraining = false;
   #order = 0;
 
-  constructor(seed: number, network: Network) {
+  /** `store`: its name, which says whether the rows of a node go with it. */
+  constructor(seed: number, network: Network, store: string = STORE) {
     this.random = seededRandom(seed);
     this.network = network;
+    this.store = store;
   }
 
   addNode(isPersistent: boolean, skewMs = 0): Node {
@@ -152,21 +156,26 @@ export class MapWorld {
       intervalMs: 10_000,
     }, this.now);
     node.hlc = new HybridLogicalClock({ wall: () => this.wall(node) }, MAX_DRIFT_MS);
+    const store = () => node.replica.store(this.store) as StoreState;
     node.map = new LwwState(
       {
         get origin() {
-          return (node.replica.store(STORE) as StoreState).self.origin;
+          return store().self.origin;
         },
-        dotOf: (key) => node.replica.store(STORE)?.ownDot(key),
-        knownUpTo: (origin) => node.replica.store(STORE)?.knownUpTo(origin) ?? 0,
+        dotOf: (key) => store().ownDot(key),
+        knownUpTo: (origin) => store().knownUpTo(origin),
+        isAway: (origin) => store().isAway(origin),
         judge: () => undefined,
       },
       MAX_DRIFT_MS,
       [...node.replaced].flatMap(([key, value]) => readReplaced(key, value) ?? []),
     );
-    const create = { type: "createStore", name: STORE, validate: () => undefined } as const;
+    const create = { type: "createStore", name: this.store, validate: () => undefined } as const;
     const entries = [...node.disk].sort(([a], [b]) => a < b ? -1 : 1);
-    this.feed(node, node.isPersistent ? { ...create, saved: readSaved(STORE, entries) } : create);
+    this.feed(
+      node,
+      node.isPersistent ? { ...create, saved: readSaved(this.store, entries) } : create,
+    );
     this.#act(node, node.map.loaded());
     this.feed(node, { type: "turnEnded" });
   }
@@ -181,6 +190,13 @@ export class MapWorld {
     for (const id of node.known) this.#learnPast(node, id);
     node.gone = new Set(gone.filter((id) => node.dead.has(id)));
     for (const peer of this.nodes) this.unlink(node, peer);
+  }
+
+  /** What a node hears of another's life, within `maxMs`. */
+  judge(at: Node, what: Verdict, { publicKey }: Node, epoch: number, maxMs: number): void {
+    this.#later(randomFraction(this.random) * maxMs, at, () => {
+      this.feed(at, { type: "life", what, publicKey, epoch });
+    });
   }
 
   wall(node: Node): number {
@@ -201,17 +217,17 @@ export class MapWorld {
     const id = this.writes.length;
     this.#wrote(node, { id, key, stamp: undefined }, row === "none" ? utf8(`none ${id}`) : row);
     if (row !== "none") return this.#put(node, key, row);
-    this.feed(node, { type: "remove", store: STORE, key });
+    this.feed(node, { type: "remove", store: this.store, key });
     this.#later(0, node, () => this.feed(node, { type: "turnEnded" }));
   }
 
   #put(node: Node, key: string, value: Bytes): void {
-    this.feed(node, { type: "put", store: STORE, key, value });
+    this.feed(node, { type: "put", store: this.store, key, value });
     this.#later(0, node, () => this.feed(node, { type: "turnEnded" }));
   }
 
   #wrote(node: Node, write: Pick<Write, "id" | "key" | "stamp">, row: Bytes): void {
-    const { origin } = (node.replica.store(STORE) as StoreState).self;
+    const { origin } = (node.replica.store(this.store) as StoreState).self;
     const past = new Set([...node.known].filter((id) => this.writes[id]?.key === write.key));
     for (const id of [...past]) for (const older of this.writes[id]?.past ?? []) past.add(older);
     this.#record(node, { ...write, origin, past });
@@ -226,7 +242,7 @@ export class MapWorld {
   }
 
   #testify(node: Node, key: string, row: Bytes): void {
-    const { origin } = (node.replica.store(STORE) as StoreState).self;
+    const { origin } = (node.replica.store(this.store) as StoreState).self;
     const id = this.writes.length;
     const past = new Set<number>();
     for (const [author, last] of decodeEntry(row)?.over ?? []) {
@@ -236,7 +252,7 @@ export class MapWorld {
     }
     this.testimonies++;
     this.#record(node, { id, key, stamp: undefined, origin, past });
-    const own = node.replica.store(STORE)?.own.values.get(key);
+    const own = node.replica.store(this.store)?.own.values.get(key);
     const isPut = decodeEntry(row)?.type === "put";
     const said = isPut ? this.#byRow.get(rowName(origin, key, own as Bytes))?.[0] : undefined;
     this.#byRow.set(rowName(origin, key, row), said === undefined ? [id] : [said, id]);
@@ -340,7 +356,7 @@ export class MapWorld {
         const { store } = effect;
         this.#later(this.#delay(), node, () => {
           this.feed(node, { type: "signed", store, signature });
-          if (!node.isPersistent && node.replica.store(STORE)?.own.batch === undefined) {
+          if (!node.isPersistent && node.replica.store(this.store)?.own.batch === undefined) {
             node.unsaved.clear();
           }
         });
@@ -357,7 +373,7 @@ export class MapWorld {
         if (id === undefined) return apply();
         this.#later(this.#delay() / 4, node, () => {
           // What was written since the batch was cut is not in it.
-          const covered = node.replica.store(STORE)?.own.batch?.taken;
+          const covered = node.replica.store(this.store)?.own.batch?.taken;
           for (const write of [...node.unsaved]) {
             const { key } = this.writes[write] as Write;
             const last = Math.max(...[...node.unsaved].filter((w) => this.writes[w]?.key === key));
@@ -404,14 +420,14 @@ export class MapWorld {
 
   // The write of the value that the batch under way holds.
   #lastCut(node: Node, key: string, last: number): number {
-    const store = node.replica.store(STORE) as StoreState;
+    const store = node.replica.store(this.store) as StoreState;
     const put = store.own.batch?.delta.puts.find((one) => one.key === key);
     if (put === undefined) return store.own.values.has(key) ? -1 : last;
     return Math.max(-1, ...this.#byRow.get(rowName(store.self.origin, key, put.value)) ?? []);
   }
 
   #changed(node: Node, { type, row }: Change): void {
-    if (type === "put") {
+    if (type === "put" || type === "restored") {
       const ids = this.#byRow.get(rowName(row.origin, row.key, row.value));
       assert.ok(ids !== undefined, `${node.name} has a row that nobody wrote`);
       this.#bear(row, ids[0] as number);
@@ -423,8 +439,8 @@ export class MapWorld {
       }
       return this.#act(node, effects);
     }
-    assert.equal(type, "removed");
-    this.#act(node, node.map.remove(row));
+    if (type === "removed") this.#act(node, node.map.remove(row));
+    else this.#act(node, node.map.setAway(row));
   }
 
   #bear({ origin, key, seq, value }: Row, id: number): void {
@@ -439,7 +455,7 @@ export class MapWorld {
     for (const effect of effects) {
       switch (effect.type) {
         case "drop":
-          this.feed(node, { type: "remove", store: STORE, key: effect.key });
+          this.feed(node, { type: "remove", store: this.store, key: effect.key });
           this.#later(0, node, () => this.feed(node, { type: "turnEnded" }));
           break;
         case "shown": {
