@@ -84,7 +84,7 @@ export const models: Experiment = {
     "replaced or what its author did not sign; fingerprints must be equal where the rows are.",
   run({ nodes: runs = 1_000, seeds, progress }: Settings) {
     const figures = new Collected();
-    const check = <T>(what: string, stories: fc.Arbitrary<T>, play: (story: T) => void) => {
+    const check = <T>(what: string, stories: fc.Arbitrary<T>, play: (story: T) => unknown) => {
       for (const seed of seeds) {
         progress(`${what}, seed ${seed}`);
         const property = fc.property(stories, (story) => void play(story));
