@@ -367,27 +367,29 @@ export class LwwState {
       // Its node is back, and had taken it out meanwhile.
       else if (!this.#port.isAway(origin)) effects = effects.concat(this.remove({ origin, key }));
     }
+    let room = MAX_REMOVALS - this.#removals.size;
     for (const key of waiting) {
       effects = effects.concat(this.#evaluate(key, false));
-      this.#testify(key, effects);
+      if (this.#testify(key, room, effects)) room--;
     }
     return effects;
   }
 
-  // Says what only our memory hides, when nobody else has for a while.
-  #testify(key: string, effects: LwwEffect[]): void {
+  // Says what only our memory hides, when nobody else has for a while; whether that takes a row more,
+  // of which there is room for `room`.
+  #testify(key: string, room: number, effects: LwwEffect[]): boolean {
     const unsaid = this.#unsaid(key);
     const rows = this.#keys.get(key);
-    if (rows === undefined || unsaid.length === 0) return;
+    if (rows === undefined || unsaid.length === 0) return false;
     const own = rows.get(this.#port.origin);
     if (own !== undefined) {
-      if (this.#port.dotOf(key) === undefined || this.#isUseless(key, own, rows)) return;
+      if (this.#port.dotOf(key) === undefined || this.#isUseless(key, own, rows)) return false;
     }
     // Should it not get into our rows, the next time is as far off as the first.
     for (const held of unsaid) held.unsaidSince = undefined;
-    if (own === undefined && this.#removals.size >= MAX_REMOVALS) {
+    if (own === undefined && room <= 0) {
       effects.push({ type: "unsaid", key, reason: "too_many_removals" });
-      return;
+      return false;
     }
     const over = new Map(unsaid.map(({ origin, seq }) => [origin, seq]));
     const born = own === undefined ? 0 : this.#bornOf(key, own) as number;
@@ -399,6 +401,7 @@ export class LwwState {
       if (own === undefined || !this.#replaces(key, own, held)) continue;
       if (this.#replaces(key, held, own)) this.#yield(key, held, effects);
     }
+    return own === undefined;
   }
 
   #yield(key: string, { origin }: Held, effects: LwwEffect[]): void {

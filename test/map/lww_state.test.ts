@@ -112,6 +112,27 @@ describe("a map's state", () => {
     assert.equal(text(state.get("k")), "v");
   });
 
+  test("a row that went while its node was down is gone when the node is back, or is over", () => {
+    for (const end of ["back", "over"]) {
+      const { state, known, away, put } = alone();
+      const a = "a".repeat(16);
+      put(a, 1, "v", 1);
+      known[a] = 1;
+      away.add(a);
+      state.setAway({ origin: a, key: "k" });
+      state.tick(1_000_000);
+      assert.equal(state.heldKeys, 1);
+      assert.ok(state.isWaiting);
+      if (end === "over") known[a] = Infinity;
+      else {
+        known[a] = 2;
+        away.delete(a);
+      }
+      state.tick(1_000_000);
+      assert.equal(state.heldKeys, 0, end);
+    }
+  });
+
   test("a deletion waits for its writers and is dropped once they have taken their rows back", () => {
     const { state, own, known, put } = alone();
     const a = "a".repeat(16);
@@ -303,9 +324,10 @@ describe("a map's state", () => {
     );
     const stamp = { wallMs: 2 ** 48 - 1, counter: 2 ** 16 - 1 };
     const value = new Uint8Array(MAX_MAP_VALUE_BYTES);
-    const row = encodeEntry({ type: "put", over, stamp, value });
+    const entry = { type: "put", over, stamp, value, born: Number.MAX_SAFE_INTEGER } as const;
+    const row = encodeEntry(entry);
     assert.ok(row.length <= MAX_VALUE_BYTES, `${row.length} bytes`);
-    assert.deepEqual(decodeEntry(row), { type: "put", over, stamp, value });
+    assert.deepEqual(decodeEntry(row), entry);
   });
 
   test("bytes that are no entry are none", () => {
@@ -318,7 +340,7 @@ describe("a map's state", () => {
     for (let length = 0; length < whole.length - 1; length++) {
       assert.equal(decodeEntry(whole.slice(0, length)), undefined);
     }
-    assert.equal(decodeEntry(Uint8Array.of(2, 0)), undefined);
+    assert.equal(decodeEntry(Uint8Array.of(3, 0)), undefined);
     assert.equal(decodeEntry(Uint8Array.of(1, 0, 9)), undefined, "bytes behind the end");
     assert.equal(decodeEntry(Uint8Array.of(1, 255, 127)), undefined, "too many origins");
   });

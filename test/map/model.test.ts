@@ -11,6 +11,10 @@ import type { Node } from "./world.ts";
 // A longer search: BARREL_MODEL_RUNS=100000
 const RUNS = Number(process.env["BARREL_MODEL_RUNS"] ?? 500);
 
+const step = (what: Step["what"], node: number, more: Partial<Step> = {}): Step => (
+  { what, node, other: 0, key: 0, waitMs: 0, ...more }
+);
+
 describe("a map, against the model", () => {
   test(`${RUNS} random histories converge on the last writes, and nothing comes back`, {
     timeoutMs: 60_000 + RUNS * 200,
@@ -19,9 +23,6 @@ describe("a map, against the model", () => {
   });
 
   test("who restarts agrees with a survivor that remembers a deletion whose row is gone", () => {
-    const step = (what: Step["what"], node: number, more: Partial<Step> = {}): Step => (
-      { what, node, other: 0, key: 0, waitMs: 0, ...more }
-    );
     const { testimonies } = play({
       seed: 100037950,
       size: 4,
@@ -43,6 +44,21 @@ describe("a map, against the model", () => {
       ],
     });
     assert.equal(testimonies, 1);
+  });
+
+  test("who was declared down wrongly is there with all that it wrote meanwhile", () => {
+    const world = play({
+      seed: 0,
+      size: 3,
+      disks: "live",
+      steps: [
+        step("gather", 0, { waitMs: 1_000 }),
+        step("set", 0, { waitMs: 1_000 }),
+        step("retire", 0, { other: 0b110 }),
+        step("set", 0, { key: 1, waitMs: 1_000 }),
+      ],
+    });
+    for (const node of world.nodes) assert.equal(node.shown.size, 2, node.name);
   });
 
   test("one seed gives one history", () => {
