@@ -50,7 +50,7 @@ const step: fc.Arbitrary<readonly Step[]> = fc.record({
   waitMs,
 }).map((one) => [one]);
 
-// One is left after a deletion, with what it happens to have heard of it.
+// After a deletion one is left, or who deleted is gone, and others have heard what they happen to.
 const lostDeletion: fc.Arbitrary<readonly Step[]> = fc.record({
   writer: node,
   // Other writes would replace it.
@@ -58,11 +58,14 @@ const lostDeletion: fc.Arbitrary<readonly Step[]> = fc.record({
   spreadMs: fc.nat(15_000),
   // How long it takes is as wide a range as the delays of the network.
   endMs: fc.integer({ min: 3, max: 13 }).map((e) => 2 ** e),
-}).map(({ writer, key, spreadMs, endMs }) => [
+  isOneLeft: fc.boolean(),
+}).map(({ writer, key, spreadMs, endMs, isOneLeft }) => [
   { what: "gather", node: 0, other: 0, key, waitMs: spreadMs },
   { what: "set", node: writer, other: 0, key, waitMs: spreadMs },
   { what: "delete", node: writer + 1, other: 0, key, waitMs: endMs },
-  { what: "spare", node: writer + 2, other: 0, key, waitMs: 0 },
+  isOneLeft
+    ? { what: "spare", node: writer + 2, other: 0, key, waitMs: 0 }
+    : { what: "crash", node: writer + 1, other: 0, key, waitMs: 0 },
 ]);
 
 const verdict: fc.Arbitrary<readonly Step[]> = fc.record({
