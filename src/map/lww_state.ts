@@ -95,6 +95,8 @@ interface Held {
   /** The dot it was born with; of our own rows `#bornOf` tells. */
   readonly seq: number;
   readonly entry: Entry;
+  /** Of whom it replaced what we had not heard of: our next write tells that on in any case. */
+  readonly ahead: ReadonlySet<OriginId>;
   /** Since when only our memory hides it, by our wall clock. */
   unsaidSince: number | undefined;
   /** Its node was declared down, which may be taken back. */
@@ -108,6 +110,7 @@ interface Held {
  * by so many writes.
  */
 const MAX_LEAD = 65_536;
+const NONE: ReadonlySet<OriginId> = new Set();
 
 /** The state of one map. */
 export class LwwState {
@@ -219,7 +222,7 @@ export class LwwState {
     for (const [origin, seq] of this.#replaced.of(key)) add(origin, seq);
     for (const held of this.#keys.get(key)?.values() ?? []) {
       for (const [origin, seq] of held.entry.over) {
-        if (!this.#isSettled(key, origin, seq)) add(origin, seq);
+        if (held.ahead.has(origin) || !this.#isSettled(key, origin, seq)) add(origin, seq);
       }
     }
     for (const held of this.#keys.get(key)?.values() ?? []) add(held.origin, held.seq);
@@ -273,6 +276,7 @@ export class LwwState {
       origin,
       seq: bornAt(entry, seq),
       entry,
+      ahead: this.#aheadIn(entry),
       unsaidSince: undefined,
       isAway: false,
       hidden: undefined,
@@ -291,6 +295,16 @@ export class LwwState {
       }
     }
     return effects.concat(this.#evaluate(key, isOwn));
+  }
+
+  // What cannot be remembered yet; by the time that it could be, it may be settled here, and unknown
+  // to others still.
+  #aheadIn({ over }: Entry): ReadonlySet<OriginId> {
+    let ahead: Set<OriginId> | undefined;
+    for (const [origin, seq] of over) {
+      if (this.#port.knownUpTo(origin) < seq) (ahead ??= new Set()).add(origin);
+    }
+    return ahead ?? NONE;
   }
 
   #judge(

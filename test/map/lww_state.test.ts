@@ -156,6 +156,23 @@ describe("a map's state", () => {
     assert.equal(state.get("k"), undefined);
   });
 
+  test("a deletion names what the deleted row replaced before we had heard of that, settled or not", () => {
+    const { state, known, put } = alone();
+    const [first, second] = ["a".repeat(16), "b".repeat(16)];
+    // We never had the first row: its end is all that comes of it, after the row that replaced it.
+    known[second] = 1;
+    put(second, 1, "second", 2, new Map([[first, 1]]));
+    known[first] = 2;
+    const row = state.delete("k");
+    const over = row instanceof Uint8Array ? decodeEntry(row)?.over : undefined;
+    assert.deepEqual(over, new Map([[first, 1], [second, 1]]));
+    // Who has the first still, and not its end, does not show it.
+    const behind = alone({ [first]: 1 });
+    behind.put(first, 1, "first", 1);
+    behind.state.put({ origin: OWN, seq: 1, key: "k", value: row as Bytes }, 1_000_000);
+    assert.equal(behind.state.get("k"), undefined);
+  });
+
   test("more writers than a row can name: a write leaves some out, a deletion says so", () => {
     const { state, known, put } = alone();
     for (let i = 0; i < MAX_OVER + 5; i++) {
