@@ -4,7 +4,7 @@
  * A write says which rows of other replicas it replaces: those it knew under its key, and those
  * that they replaced. A row that is replaced is never shown again here, and its writer takes it
  * out of its own rows as soon as it learns of it. A deletion is a row that replaces and has no
- * value; it goes once everything that it replaces is gone, so that nothing is left of an entry
+ * value; it goes once everything that it replaces is gone, so that no row is left of an entry
  * whose writers are alive. Of the rows that nobody replaced the one with the greatest stamp is
  * shown, by its origin where stamps are equal: so a write beats a deletion that did not know it.
  *
@@ -517,7 +517,12 @@ export class LwwState {
 
   #note(replaced: Replaced, author: OriginId, effects: LwwEffect[]): void {
     if (replaced.origin === this.#port.origin) return;
-    const added = this.#replaced.add(replaced, author);
+    let added = this.#replaced.add(replaced, author);
+    const gone = added === "full" ? this.#replaced.makeRoom() : undefined;
+    if (gone !== undefined) {
+      effects.push({ type: "replaced", ...gone, seq: 0, isNew: false });
+      added = this.#replaced.add(replaced, author);
+    }
     if (added === "new" || added === "more") {
       effects.push({ type: "replaced", ...replaced, isNew: added === "new" });
     }

@@ -18,15 +18,15 @@ export interface Replaced {
 
 /** What is remembered in all; beyond, it may be seen again until its origin's word comes. */
 const MAX_REPLACED = 65_536;
-/** What is remembered because of what one replica wrote. */
+/** What is remembered because of what one replica wrote, and nobody has confirmed. */
 const MAX_PER_AUTHOR = 8_192;
 /** How long after the origin's word it is told on, in milliseconds. */
 const GRACE_MS = 600_000;
 
 interface Known {
-  seq: number;
-  /** Whose row said so first; undefined for what the disk held. */
-  readonly author: OriginId | undefined;
+  readonly seq: number;
+  /** Whose row said so first; undefined once it is confirmed, and for what the disk held. */
+  author: OriginId | undefined;
   /** When the origin's word was first known here, by our wall clock. */
   settledAt: number | undefined;
 }
@@ -35,6 +35,8 @@ interface Known {
 export class ReplacedDots {
   readonly #keys = new Map<string, Map<OriginId, Known>>();
   readonly #authored = new Map<OriginId, number>();
+  /** What was settled when it was last looked at, by when that began: the first goes for room. */
+  readonly #settled = new Map<Known, Pick<Replaced, "key" | "origin">>();
   #count = 0;
 
   /** Notes what a row of `author` says: `"more"` than of that origin before, `"full"` when there is no room. */
@@ -50,6 +52,7 @@ export class ReplacedDots {
       this.#count++;
     }
     const by = known === undefined ? author : known.author;
+    if (known !== undefined) this.#settled.delete(known);
     this.#keys.set(key, origins.set(origin, { seq, author: by, settledAt: undefined }));
     return known === undefined ? "new" : "more";
   }
@@ -86,14 +89,33 @@ export class ReplacedDots {
     for (const [origin, known] of origins) {
       if (!isSettled(origin, known.seq)) {
         known.settledAt = undefined;
+        this.#settled.delete(known);
         continue;
       }
-      known.settledAt ??= wallMs;
+      if (known.settledAt === undefined) {
+        known.settledAt = wallMs;
+        this.#settled.set(known, { key, origin });
+        // It was true: nobody's allowance is used up by that.
+        this.#unauthor(known);
+      }
       if (wallMs - known.settledAt < GRACE_MS) continue;
       this.forget(key, origin);
       forgotten.push(origin);
     }
     return forgotten;
+  }
+
+  /**
+   * Forgets, where there is no more room in all, what has been settled for longest; returns what that
+   * was.
+   */
+  makeRoom(): Pick<Replaced, "key" | "origin"> | undefined {
+    if (this.#count < MAX_REPLACED) return undefined;
+    for (const oldest of this.#settled.values()) {
+      this.forget(oldest.key, oldest.origin);
+      return oldest;
+    }
+    return undefined;
   }
 
   /** Forgets what is known of an origin under a key. */
@@ -104,11 +126,14 @@ export class ReplacedDots {
     origins.delete(origin);
     if (origins.size === 0) this.#keys.delete(key);
     this.#count--;
-    this.#unauthor(known.author);
+    this.#settled.delete(known);
+    this.#unauthor(known);
   }
 
-  #unauthor(author: OriginId | undefined): void {
+  #unauthor(known: Known): void {
+    const { author } = known;
     if (author === undefined) return;
+    known.author = undefined;
     const left = (this.#authored.get(author) as number) - 1;
     if (left === 0) this.#authored.delete(author);
     else this.#authored.set(author, left);

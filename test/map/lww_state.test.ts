@@ -335,6 +335,28 @@ describe("a map's state", () => {
     assert.equal(replaced.add({ key: "k", origin: originOf(1), seq: 1 }, liar), "new");
   });
 
+  test("what was confirmed uses up nobody's allowance, and goes first when there is no more room", () => {
+    const replaced = new ReplacedDots();
+    const busy = "b".repeat(16);
+    const add = (i: number, author: string) =>
+      replaced.add({ key: `k${i}`, origin: originOf(1), seq: 1 }, author);
+    for (let i = 0; i < 65_536; i++) {
+      assert.equal(add(i, busy), "new");
+      if (i % 2 === 0) replaced.settle(`k${i}`, i, () => true);
+      // The allowance of one is 8,192.
+      else if (i > 16_000) replaced.settle(`k${i}`, i, () => true);
+    }
+    const other = "o".repeat(16);
+    assert.equal(add(70_000, other), "full");
+    assert.deepEqual(replaced.makeRoom(), { key: "k0", origin: originOf(1) });
+    assert.equal(replaced.makeRoom(), undefined, "there is room");
+    assert.equal(add(70_000, other), "new");
+    // One that was confirmed and is not any more is needed still.
+    replaced.settle("k2", 70_000, () => false);
+    assert.deepEqual(replaced.makeRoom(), { key: "k4", origin: originOf(1) });
+    assert.equal(replaced.seqOf("k2", originOf(1)), 1);
+  });
+
   test("the largest entry fits a row of a store", () => {
     const over = new Map(
       Array.from({ length: MAX_OVER }, (_, i) => [originOf(i), Number.MAX_SAFE_INTEGER]),
