@@ -5,10 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import { Collected, keeps } from "../bench/experiments/experiment.ts";
-import type { Plot, Result } from "../bench/experiments/experiment.ts";
+import { Collected, keeps, missed } from "../bench/experiments/experiment.ts";
+import type { Limit, Plot, Result } from "../bench/experiments/experiment.ts";
 import { experiments } from "../bench/experiments/list.ts";
 import { overlayHeals } from "../bench/experiments/overlay_heals.ts";
+import { closing, table } from "../bench/experiments/report.ts";
 import { lateJoiner, splitAndRestart } from "../bench/experiments/state_rows.ts";
 import { svgOf } from "../bench/experiments/svg.ts";
 import { describe, runtime, test } from "./harness.ts";
@@ -115,6 +116,25 @@ describe("the experiments", () => {
     skip: runtime === "node" ? false : "heavy: on Node only",
   }, () => {
     for (const id of ["E1", "E9", "E11", "E16", "E17", "E18", "E19"]) run(id, 30, false);
+  });
+
+  test("one bad seed misses a limit of each seed, and no other", () => {
+    const values = [...Array.from({ length: 19 }, () => 0), 1];
+    const result = (good: Limit): Result => {
+      const collected = new Collected();
+      for (const value of values) collected.add("wrong", value, { good });
+      return { nodes: 1, metrics: collected.metrics, plots: [], traces: [] };
+    };
+    const ofAll = result(["<=", 0]), ofEach = result(["<=", 0, "each seed"]);
+    const ofLeast = result([">=", 0.5, "each seed"]);
+    assert.deepEqual([ofAll, ofEach, ofLeast].map((one) => missed(one).length), [0, 1, 1]);
+    assert.match(table(ofEach), /wrong +0 +1 +≤ 0, each seed +FAIL/);
+    assert.match(table(ofAll), /wrong +0 +1 +≤ 0 +pass/);
+    assert.equal(closing(new Map([["E1", ofAll]])), "as good as the reference: E1");
+    assert.equal(
+      closing(new Map([["E1", ofAll], ["E2", ofEach]])),
+      "NOT as good as the reference: E2: wrong is 1 (≤ 0, each seed)",
+    );
   });
 
   test("a plot has the first seed's curve, of a bounded number of points that are numbers", () => {

@@ -4,14 +4,17 @@
 export interface Settings {
   /** Nodes, in place of the experiment's own number. */
   readonly nodes: number | undefined;
-  readonly seeds: readonly number[];
+  readonly seeds: Iterable<number>;
   /** The papers' pseudo-code in place of our machines. */
   readonly isPaper: boolean;
   readonly progress: (line: string) => void;
 }
 
-/** A limit that a value must keep: `["<=", 9]`. */
-export type Limit = readonly ["<=" | ">=", number];
+/**
+ * A limit: `["<=", 9]` is kept when the median of all seeds keeps it. What must never be is a limit of
+ * each seed, and one seed that misses it is enough: `["<=", 0, "each seed"]`.
+ */
+export type Limit = readonly [order: "<=" | ">=", bound: number, by?: "each seed"];
 
 /** One figure, of each seed. */
 export interface Metric {
@@ -63,7 +66,7 @@ export interface Experiment {
   readonly about: string;
   /** What keeps a figure from its goal, where it does. */
   readonly limits?: string;
-  readonly run: (settings: Settings) => Result;
+  readonly run: (settings: Settings) => Result | Promise<Result>;
 }
 
 /** The value that stands for all seeds. */
@@ -76,15 +79,22 @@ export function median(values: readonly number[]): number {
 }
 
 /** The worst value, seen from the metric's limit. */
-export function worst({ values, good, goal }: Metric): number {
+export function worst({ values, good, goal }: Pick<Metric, "values" | "good" | "goal">): number {
   return (good ?? goal)?.[0] === ">=" ? Math.min(...values) : Math.max(...values);
 }
 
-/** Whether a limit is kept by the median; `undefined` where there is none. */
+/** Whether a limit is kept, by the median or by each seed; `undefined` where there is none. */
 export function keeps(metric: Metric, limit: Limit | undefined): boolean | undefined {
   if (limit === undefined) return undefined;
-  const value = median(metric.values);
-  return limit[0] === "<=" ? value <= limit[1] : value >= limit[1];
+  const [order, bound, by] = limit;
+  const { values } = metric;
+  const value = by === "each seed" ? worst({ values, good: limit }) : median(values);
+  return order === "<=" ? value <= bound : value >= bound;
+}
+
+/** The metrics that are not as good as the reference. */
+export function missed({ metrics }: Pick<Result, "metrics">): Metric[] {
+  return metrics.filter((metric) => keeps(metric, metric.good) === false);
 }
 
 /** Points that a curve has at most, so that files stay small. */

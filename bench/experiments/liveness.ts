@@ -97,7 +97,7 @@ export const crashDetection: Experiment = {
             good: ["<=", 15],
             ...(hostRefuses ? { goal: ["<=", 6] } : {}),
           });
-          collected.add(`wrong verdicts, ${what}`, found.wrong, { good: ["<=", 0] });
+          collected.add(`wrong verdicts, ${what}`, found.wrong, { good: ["<=", 0, "each seed"] });
           all.set(what, [...all.get(what) ?? [], ...found.seconds]);
           traces.push(found.trace);
         }
@@ -171,10 +171,10 @@ export const stallsAndLoss: Experiment = {
       const downs = sim.told.filter(({ change }) => change.type === "nodeDown");
       const healthy = downs.filter(({ change }) => !stalled.has(change.node));
       collected.add("healthy nodes declared down", new Set(healthy.map(nameOf)).size, {
-        good: ["<=", 0],
+        good: ["<=", 0, "each seed"],
       });
       collected.add("nodes that stalled declared down", new Set(downs.map(nameOf)).size, {
-        goal: ["<=", 0],
+        goal: ["<=", 0, "each seed"],
       });
       const unreachable = sim.told.filter(({ change }) => change.type === "nodeUnreachable");
       collected.add("nodes told as unreachable for a while", new Set(unreachable.map(nameOf)).size);
@@ -184,7 +184,9 @@ export const stallsAndLoss: Experiment = {
           return member !== undefined && member.status !== "alive";
         })
       );
-      collected.add("wrong states half a minute later", late.length, { good: ["<=", 0] });
+      collected.add("wrong states half a minute later", late.length, {
+        good: ["<=", 0, "each seed"],
+      });
       collected.draw(SUSPICION, "probed in this second", watch.probed);
       collected.draw(SUSPICION, "held for unreachable", watch.unreachable);
       traces.push(sim.trace);
@@ -253,11 +255,13 @@ export const restarts: Experiment = {
         }
         settings.progress(`seed ${seed}: ${round + 1} of ${victims.length}`);
       }
-      collected.add("transitions caused by stale copies", resurrections, { good: ["<=", 0] });
+      collected.add("transitions caused by stale copies", resurrections, {
+        good: ["<=", 0, "each seed"],
+      });
       collected.add("seconds until everybody knows the new life, worst", slow, {
         goal: ["<=", 10],
       });
-      collected.add("right states at the end", isRight ? 1 : 0, { good: [">=", 1] });
+      collected.add("right states at the end", isRight ? 1 : 0, { good: [">=", 1, "each seed"] });
       traces.push(sim.trace);
     }
     for (const [name, q] of [["everybody knows", 1], ["half of them know", 0.5]] as const) {

@@ -106,21 +106,27 @@ export const joinStorm: Experiment = {
       look();
       world.watch(10_000, 500, look);
       const sizes = sim.live.map((node) => node.view.size);
-      collected.add("smallest degree at + 10 s", Math.min(...sizes), { goal: [">=", 4] });
+      collected.add("smallest degree at + 10 s", Math.min(...sizes), {
+        goal: [">=", 4, "each seed"],
+      });
       const full = sizes.filter((size) => size >= activeSize).length;
       collected.add("% of nodes at degree 5 at + 10 s", (100 * full) / nodes);
       world.watch(20_000, 500, look);
       collected.draw(DEGREES, `${activeSize} neighbours`, all);
       collected.draw(DEGREES, `at least ${activeSize - 1}`, most);
       const shape = shapeOf(world, 5, 5, seededRandom(seed));
-      collected.add("components at + 30 s", shape.components, { good: ["<=", 1] });
+      collected.add("components at + 30 s", shape.components, { good: ["<=", 1, "each seed"] });
       const oneSided = oneSidedEdges(sim);
       sim.run(1_000);
       const still = oneSidedEdges(sim);
       const lasting = [...oneSided].filter((edge) => still.has(edge)).length;
-      collected.add("one-sided edges at + 30 s that last a second", lasting, { goal: ["<=", 0] });
+      collected.add("one-sided edges at + 30 s that last a second", lasting, {
+        goal: ["<=", 0, "each seed"],
+      });
       sim.run(119_000);
-      collected.add("one-sided edges at + 150 s", oneSidedEdges(sim).size, { goal: ["<=", 0] });
+      collected.add("one-sided edges at + 150 s", oneSidedEdges(sim).size, {
+        goal: ["<=", 0, "each seed"],
+      });
       traces.push(world.trace);
       settings.progress(`seed ${seed} is done`);
     }
@@ -193,7 +199,7 @@ export const floods: Experiment = {
       }
       settings.progress(`${count} messages taken in`);
       collected.add("% delivered of the messages", (100 * delivered) / count, {
-        good: [">=", 100],
+        good: [">=", 100, "each seed"],
       });
       delivered = 0;
       let told = 0;
@@ -210,12 +216,16 @@ export const floods: Experiment = {
       collected.draw(KEPT, "messages kept", kept);
       collected.draw(KEPT, "missing ones noted", noted);
       collected.add("% delivered of the honest among lies", (100 * delivered) / told, {
-        good: [">=", 100],
-        goal: [">=", 100],
+        good: [">=", 100, "each seed"],
+        goal: [">=", 100, "each seed"],
       });
-      collected.add("messages kept, at most", cached, { good: ["<=", MAX_CACHED] });
-      collected.add("bytes of payload kept, at most", bytes, { goal: ["<=", MAX_CACHED_BYTES] });
-      collected.add("missing messages noted, at most", missing, { good: ["<=", MAX_MISSING] });
+      collected.add("messages kept, at most", cached, { good: ["<=", MAX_CACHED, "each seed"] });
+      collected.add("bytes of payload kept, at most", bytes, {
+        goal: ["<=", MAX_CACHED_BYTES, "each seed"],
+      });
+      collected.add("missing messages noted, at most", missing, {
+        good: ["<=", MAX_MISSING, "each seed"],
+      });
       traces.push(trace);
     }
     return { nodes: 1, metrics: collected.metrics, plots: collected.plots, traces };

@@ -1,5 +1,5 @@
 /** Results as lines for the terminal and as Markdown. */
-import { keeps, median, worst } from "./experiment.ts";
+import { keeps, median, missed, worst } from "./experiment.ts";
 import type { Experiment, Limit, Metric, Result } from "./experiment.ts";
 
 /** Where and how the result came about. */
@@ -34,8 +34,12 @@ export function figure(value: number): string {
     : String(Number(value.toPrecision(4)));
 }
 
-const limit = (limit: Limit | undefined) =>
-  limit === undefined ? "" : `${limit[0] === "<=" ? "≤" : "≥"} ${figure(limit[1])}`;
+// One of each seed says so.
+function limit(limit: Limit | undefined): string {
+  if (limit === undefined) return "";
+  const [order, bound, by] = limit;
+  return `${order === "<=" ? "≤" : "≥"} ${figure(bound)}${by === undefined ? "" : `, ${by}`}`;
+}
 
 function verdict(metric: Metric, limit: Limit | undefined): string {
   const kept = keeps(metric, limit);
@@ -49,6 +53,19 @@ export function table(result: Result): string {
   return rows.map((cells) =>
     cells.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  ").trimEnd()
   ).join("\n");
+}
+
+/** The last line of a run: which limits of what is as good as the reference were missed, if any. */
+export function closing(results: ReadonlyMap<string, Result>): string {
+  const short = [...results].flatMap(([id, result]) =>
+    missed(result).map(({ name, ...metric }) => {
+      const value = metric.good?.[2] === "each seed" ? worst(metric) : median(metric.values);
+      return `${id}: ${name} is ${figure(value)} (${limit(metric.good)})`;
+    })
+  );
+  return short.length === 0
+    ? `as good as the reference: ${[...results.keys()].join(", ")}`
+    : `NOT as good as the reference: ${short.join(" | ")}`;
 }
 
 /** The result as a page; `plots` are the plots' file names. */
@@ -66,7 +83,9 @@ export function page(
     ...plots.map((file) => `![plot](${file})`),
     ...(experiment.limits === undefined ? [] : [experiment.limits]),
     [
-      `- ${figure(result.nodes)} nodes; seeds ${how.seeds.join(", ")}: median and worst`,
+      `- ${figure(result.nodes)} nodes; seeds ${
+        how.seeds.join(", ")
+      }: median and worst; a limit is of the median, or of each seed where it says so`,
       `- traces ${result.traces.map((trace) => trace.toString(16).padStart(8, "0")).join(", ")}`,
       `- commit ${how.commit}; ${
         figure(Math.round(how.seconds))

@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { randomBelow, randomFraction } from "../../src/base/random.ts";
 import { TESTIMONY_MS } from "../../src/map/testimony.ts";
+import type { Model } from "../model_search.ts";
 import { MapWorld } from "./world.ts";
 import type { Node, Verdict } from "./world.ts";
 
-/** One thing that happens; what the numbers mean is in `play`. */
+/** One thing that happens; what the numbers mean is in `play`, and what is left out is 0. */
 export interface Step {
   readonly what:
     | "set"
@@ -21,10 +22,10 @@ export interface Step {
     | "start"
     | "rest"
     | Verdict;
-  readonly node: number;
-  readonly other: number;
-  readonly key: number;
-  readonly waitMs: number;
+  readonly node?: number;
+  readonly other?: number;
+  readonly key?: number;
+  readonly waitMs?: number;
 }
 
 /** A world and what happens in it. */
@@ -95,8 +96,7 @@ function storiesOf(disks: fc.Arbitrary<Story["disks"]>, verdicts: number): fc.Ar
   });
 }
 
-/** All stories. */
-export const stories: fc.Arbitrary<Story> = fc.oneof(
+const stories: fc.Arbitrary<Story> = fc.oneof(
   storiesOf(fc.constantFrom("all", "none", "some"), 0),
   storiesOf(fc.constant("live"), 10),
 );
@@ -121,7 +121,7 @@ export function play({ seed, size, disks, steps }: Story): MapWorld {
     world.crash(node);
     for (const peer of nodes) world.judge(peer, "retire", node, node.epoch, 10_000);
   };
-  for (const { what, node: at, other, key, waitMs } of steps) {
+  for (const { what, node: at = 0, other = 0, key = 0, waitMs = 0 } of steps) {
     const node = nodes[at % size] as Node;
     switch (what) {
       case "set":
@@ -189,6 +189,29 @@ export function play({ seed, size, disks, steps }: Story): MapWorld {
   converged(world, hasForgotten);
   return world;
 }
+
+/** Maps, to be searched for a story that fails. */
+export const maps: Model<Story> = {
+  module: "./map/story.ts",
+  stories,
+  play,
+  uses: {
+    set: ["node", "key"],
+    delete: ["node", "key"],
+    link: ["node", "other"],
+    gather: [],
+    unlink: ["node", "other"],
+    split: ["other"],
+    heal: [],
+    crash: ["node"],
+    spare: ["node"],
+    start: ["node"],
+    rest: [],
+    retire: ["node", "other"],
+    restore: ["node", "other"],
+    forget: ["node", "other"],
+  },
+};
 
 function sweepAll(world: MapWorld): void {
   for (const node of world.nodes) world.sweep(node);

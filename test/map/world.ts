@@ -26,6 +26,7 @@ import { Replica } from "../../src/replica/replica.ts";
 import type { ReplicaEffect, ReplicaEvent } from "../../src/replica/replica.ts";
 import { readSaved } from "../../src/replica/saved_rows.ts";
 import type { Change, Row, StoreState } from "../../src/replica/store_state.ts";
+import { traced } from "../trace.ts";
 
 const { sha256 } = syncHashes;
 export const STORE = "kept/map/test";
@@ -91,10 +92,10 @@ export class MapWorld {
   /** What a frame becomes on its way; undefined drops it. */
   tamper: ((kind: Kind, from: Node, to: Node, body: Bytes) => Bytes | undefined) | undefined;
   now = 0;
+  /** A hash of the frames that arrived: when, from whom, at whom, and all their bytes. */
+  trace = 0;
   /** How often a replica said what only its memory hid. */
   testimonies = 0;
-  /** What happened, as a script. */
-  readonly script: string[] = [];
   /** What each row says: a write and, of one that was written again, what else it knew. */
   readonly #byRow = new Map<string, readonly number[]>();
   /** By origin and key, the dots that its writes there were born with. */
@@ -518,7 +519,9 @@ export class MapWorld {
         ? { type: "broadcast", body: arrived }
         : { type: kind, from: from.name, body: arrived };
       this.#later(this.#delay(), to, () => {
-        if (!this.isCut(from, to)) this.feed(to, event);
+        if (this.isCut(from, to)) return;
+        this.trace = traced(this.trace, this.now, indexOf(from), indexOf(to), arrived);
+        this.feed(to, event);
       });
     }
   }
@@ -539,8 +542,12 @@ export class MapWorld {
   }
 
   #named(name: string): Node {
-    return this.nodes[Number(name.slice(1, 5))] as Node;
+    return this.nodes[indexOf({ name })] as Node;
   }
+}
+
+function indexOf({ name }: Pick<Node, "name">): number {
+  return Number(name.slice(1, 5));
 }
 
 function pair(a: Node, b: Node): string {

@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { randomFraction } from "../../src/base/random.ts";
+import type { Model } from "../model_search.ts";
 import { snapshotOf, STORE, World } from "./world.ts";
 import type { Node } from "./world.ts";
 
-/** One thing that happens; what the numbers mean is in `play`. */
+/** One thing that happens; what the numbers mean is in `play`, and what is left out is 0. */
 interface Step {
   readonly what:
     | "put"
@@ -20,11 +21,11 @@ interface Step {
     | "retire"
     | "restore"
     | "forget";
-  readonly node: number;
-  readonly other: number;
-  readonly key: number;
-  readonly bytes: number;
-  readonly waitMs: number;
+  readonly node?: number;
+  readonly other?: number;
+  readonly key?: number;
+  readonly bytes?: number;
+  readonly waitMs?: number;
 }
 
 /** A world and what happens in it. */
@@ -98,7 +99,7 @@ export function play({ seed, size, steps }: Story): World {
   const verdicts: Verdict[] = [];
   for (const step of steps) {
     take(world, step, verdicts);
-    world.run(step.waitMs);
+    world.run(step.waitMs ?? 0);
   }
   // The world calms down: everybody up is linked, and agrees who is dead.
   network.loss = network.duplication = 0;
@@ -116,10 +117,31 @@ export function play({ seed, size, steps }: Story): World {
   return world;
 }
 
+/** Rows, to be searched for a story that fails. */
+export const rows: Model<Story> = {
+  module: "./replica/story.ts",
+  stories,
+  play,
+  uses: {
+    put: ["node", "key", "bytes"],
+    remove: ["node", "key"],
+    link: ["node", "other"],
+    unlink: ["node", "other"],
+    split: ["other"],
+    heal: [],
+    crash: ["node"],
+    start: ["node"],
+    verdict: ["node"],
+    retire: ["node", "other"],
+    restore: ["node", "other"],
+    forget: ["node", "other"],
+  },
+};
+
 function take(world: World, step: Step, verdicts: Verdict[]): void {
-  const { what, key, other, bytes } = step;
+  const { what, node: at = 0, key = 0, other = 0, bytes = 0 } = step;
   const { nodes } = world;
-  const node = nodes[step.node % nodes.length] as Node;
+  const node = nodes[at % nodes.length] as Node;
   switch (what) {
     case "put":
       if (node.isUp) world.put(node, `k${key}`, world.random.bytes(bytes));

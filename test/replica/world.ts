@@ -17,6 +17,7 @@ import { originOf } from "../../src/replica/head.ts";
 import { Replica } from "../../src/replica/replica.ts";
 import type { ReplicaEffect, ReplicaEvent } from "../../src/replica/replica.ts";
 import type { Row, StoreState } from "../../src/replica/store_state.ts";
+import { traced } from "../trace.ts";
 
 export const sha256: Sha256 = syncHashes.sha256;
 export const STORE = "test";
@@ -78,6 +79,8 @@ export class World {
   readonly sent: Record<Kind, number> = { control: 0, data: 0, broadcast: 0 };
   readonly frames: Record<Kind, number> = { control: 0, data: 0, broadcast: 0 };
   events = 0;
+  /** A hash of the frames that arrived: when, from whom, at whom, and all their bytes. */
+  trace = 0;
   /** Whether a replica handles an event. */
   isInside = false;
   /** Whether what is told and shown is held against the model; without, worlds may be large. */
@@ -336,7 +339,9 @@ export class World {
         ? { type: "broadcast", body: arrived }
         : { type: kind, from: from.name, body: arrived };
       this.#later(this.#arrival(kind, from, to) - this.now, to, () => {
-        if (!this.isCut(from, to)) this.feed(to, event);
+        if (this.isCut(from, to)) return;
+        this.trace = traced(this.trace, this.now, indexOf(from), indexOf(to), arrived);
+        this.feed(to, event);
       });
     }
   }
@@ -379,8 +384,12 @@ export class World {
   }
 
   #named(name: string): Node {
-    return this.nodes[Number(name.slice(1, 5))] as Node;
+    return this.nodes[indexOf({ name })] as Node;
   }
+}
+
+function indexOf({ name }: Pick<Node, "name">): number {
+  return Number(name.slice(1, 5));
 }
 
 function pair(a: Node, b: Node): string {
