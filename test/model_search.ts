@@ -83,9 +83,9 @@ export function scriptOf<S extends { readonly steps: readonly StoryStep[] }>(
 }
 
 function stepOf(step: StoryStep, used: readonly string[] | undefined): string {
-  const fields = Object.entries(step).filter(([name, value]) =>
-    name === "what" ||
-    (value !== 0 && (used === undefined || name === "waitMs" || used.includes(name)))
-  );
+  const fields = Object.entries(step).filter(([name, value]) => {
+    if (name === "waitMs") return value !== 0;
+    return name === "what" || used === undefined || used.includes(name);
+  });
   return `{ ${fields.map(([name, value]) => `${name}: ${JSON.stringify(value)}`).join(", ")} }`;
 }
