@@ -69,6 +69,36 @@ export interface Experiment {
   readonly run: (settings: Settings) => Result | Promise<Result>;
 }
 
+/** An experiment threw; `cause` is what. */
+export class SeedError extends Error {
+  /** The one seed that was under way. */
+  readonly seed: number;
+
+  constructor(seed: number, cause: unknown) {
+    super(`it failed with seed ${seed}`, { cause });
+    this.seed = seed;
+  }
+}
+
+/** Runs an experiment over seeds. @throws SeedError */
+export async function runSeeds(
+  { run }: Pick<Experiment, "run">,
+  all: readonly number[],
+  settings: Omit<Settings, "seeds">,
+): Promise<Result> {
+  let seed = all[0] as number;
+  const seeds = {
+    *[Symbol.iterator]() {
+      for (const next of all) yield seed = next;
+    },
+  };
+  try {
+    return await run({ ...settings, seeds });
+  } catch (cause) {
+    throw new SeedError(seed, cause);
+  }
+}
+
 /** The value that stands for all seeds. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);

@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { arch, cpus } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { missed } from "./experiment.ts";
+import { runSeeds, SeedError } from "./experiment.ts";
 import type { Result } from "./experiment.ts";
 import { experiments } from "./list.ts";
 import { closing, page, table } from "./report.ts";
@@ -83,24 +83,20 @@ async function run(): Promise<void> {
         ...(values.paper ? ["--paper"] : []),
       ].join(" ");
     const command = commandOf(first, count);
-    let underWay = first;
     console.log(`\n${experiment.id}: ${experiment.title}${values.paper ? " (the paper's)" : ""}`);
     const before = process.cpuUsage();
     let result;
     try {
-      result = await experiment.run({
+      result = await runSeeds(experiment, seeds, {
         nodes,
-        seeds: {
-          *[Symbol.iterator]() {
-            for (const seed of seeds) yield underWay = seed;
-          },
-        },
         isPaper: values.paper,
         progress: (line) => console.error(`  ${experiment.id}: ${line}`),
       });
     } catch (error) {
-      const again = commandOf(underWay, 1);
-      console.error(`${experiment.id} failed with seed ${underWay}; at ${commit}: ${again}`);
+      if (error instanceof SeedError) {
+        const again = commandOf(error.seed, 1);
+        console.error(`${experiment.id} failed with seed ${error.seed}; at ${commit}: ${again}`);
+      }
       throw error;
     }
     const used = process.cpuUsage(before);
@@ -120,8 +116,8 @@ async function run(): Promise<void> {
     writeFileSync(file, page(experiment, result, how, plots));
     execFileSync("node_modules/.bin/deno", ["fmt", "--quiet", file]);
   }
-  console.log(`\n${closing(results)}`);
-  const isGood = [...results.values()].every((result) => missed(result).length === 0);
+  const { line, isGood } = closing(results);
+  console.log(`\n${line}`);
   if (!isGood && !values.paper) process.exitCode = 1;
 }
 

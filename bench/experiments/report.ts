@@ -55,17 +55,20 @@ export function table(result: Result): string {
   ).join("\n");
 }
 
-/** The last line of a run: which limits of what is as good as the reference were missed, if any. */
-export function closing(results: ReadonlyMap<string, Result>): string {
+/** The last line of a run: which limits of the column "as good" were missed, if any. */
+export function closing(
+  results: ReadonlyMap<string, Result>,
+): { readonly line: string; readonly isGood: boolean } {
   const short = [...results].flatMap(([id, result]) =>
     missed(result).map(({ name, ...metric }) => {
       const value = metric.good?.[2] === "each seed" ? worst(metric) : median(metric.values);
       return `${id}: ${name} is ${figure(value)} (${limit(metric.good)})`;
     })
   );
-  return short.length === 0
+  const line = short.length === 0
     ? `as good as the reference: ${[...results.keys()].join(", ")}`
     : `NOT as good as the reference: ${short.join(" | ")}`;
+  return { line, isGood: short.length === 0 };
 }
 
 /** The result as a page; `plots` are the plots' file names. */
