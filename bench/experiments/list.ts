@@ -10,8 +10,9 @@ import type { Experiment } from "./experiment.ts";
 import { healing, massFailure, messageByMessage, restingOverlay } from "./failures.ts";
 import { crashDetection, restarts, stallsAndLoss } from "./liveness.ts";
 import { churn, floods, joinStorm, slowConsumer } from "./load.ts";
+import { lookUps } from "./look_ups.ts";
 import { models, oneClockOff } from "./state_maps.ts";
-import { lateJoin, lookUps, stateHeals } from "./state_rows.ts";
+import { lateJoin, stateHeals } from "./state_rows.ts";
 
 /** All experiments. */
 export const experiments: readonly Experiment[] = [

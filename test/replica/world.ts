@@ -5,13 +5,15 @@
  * the changes it told must add up to what it shows.
  */
 import assert from "node:assert/strict";
-import { concat, equalBytes, utf8 } from "../../src/base/bytes.ts";
+import { concat, EMPTY, equalBytes, utf8 } from "../../src/base/bytes.ts";
 import type { Bytes } from "../../src/base/bytes.ts";
 import { ProtocolError } from "../../src/base/errors.ts";
 import { Heap } from "../../src/base/heap.ts";
 import { syncHashes } from "../../src/base/noble_crypto.ts";
 import { randomFraction, seededRandom } from "../../src/base/random.ts";
 import type { Random } from "../../src/base/random.ts";
+import { encodeGossip } from "../../src/broadcast/messages.ts";
+import { frameBytes } from "../../src/link/frame_writer.ts";
 import type { Sha256 } from "../../src/replica/set_hash.ts";
 import { originOf } from "../../src/replica/head.ts";
 import { Replica } from "../../src/replica/replica.ts";
@@ -22,6 +24,16 @@ import { traced } from "../trace.ts";
 export const sha256: Sha256 = syncHashes.sha256;
 export const STORE = "test";
 export const INTERVAL_MS = 10_000;
+
+/** What a broadcast carries around its payload, bytes: of a sender's 128th to 16,383rd. */
+const ENVELOPE_BYTES = encodeGossip({
+  tree: 0,
+  hops: 1,
+  origin: 1,
+  seq: 1_000,
+  topic: "barrel:replica",
+  payload: EMPTY,
+}).length;
 
 /** A stand-in for Ed25519: fast, and nobody here forges it. */
 export function signAs(publicKey: Bytes, message: Bytes): Bytes {
@@ -43,7 +55,6 @@ export interface Node {
   /** The versions that were checked last, by origin. */
   checked: Map<string, string>;
   wakeAt: number;
-  bytesSent: number;
   /** Stores whose signature is on its way. */
   signing: Set<string>;
   refusals: Map<string, number>;
@@ -76,7 +87,10 @@ export class World {
   now = 0;
   /** What a frame becomes on its way; undefined drops it. */
   tamper: ((kind: Kind, from: Node, to: Node, body: Bytes) => Bytes | undefined) | undefined;
+  /** Bytes of bodies. */
   readonly sent: Record<Kind, number> = { control: 0, data: 0, broadcast: 0 };
+  /** The same with the frame's header around each body, and a broadcast's envelope. */
+  readonly onWire: Record<Kind, number> = { control: 0, data: 0, broadcast: 0 };
   readonly frames: Record<Kind, number> = { control: 0, data: 0, broadcast: 0 };
   events = 0;
   /** A hash of the frames that arrived: when, from whom, at whom, and all their bytes. */
@@ -119,7 +133,6 @@ export class World {
       told: new Map(),
       checked: new Map(),
       wakeAt: Infinity,
-      bytesSent: 0,
       signing: new Set(),
       refusals: new Map(),
     };
@@ -182,6 +195,14 @@ export class World {
     if (!this.#links.delete(pair(a, b))) return;
     if (a.isUp) this.feed(a, { type: "neighbourDown", peer: b.name });
     if (b.isUp) this.feed(b, { type: "neighbourDown", peer: a.name });
+  }
+
+  /** The two ends of each link. */
+  edges(): (readonly [Node, Node])[] {
+    return [...this.#links].map((ends) => {
+      const [a = "", b = ""] = ends.split(" ");
+      return [this.#named(a), this.#named(b)] as const;
+    });
   }
 
   /** Splits the nodes in two: no link and no broadcast crosses. */
@@ -325,8 +346,8 @@ export class World {
   }
 
   #send(kind: Kind, from: Node, to: Node, body: Bytes): void {
-    from.bytesSent += body.length;
     this.sent[kind] += body.length;
+    this.onWire[kind] += frameBytes(body.length + (kind === "broadcast" ? ENVELOPE_BYTES : 0));
     this.frames[kind]++;
     if (this.isCut(from, to)) return;
     const { loss, duplication } = this.network;
