@@ -191,15 +191,16 @@ export const lateJoin: Experiment = {
     "what a broadcast tree sends. What joining took is all that anybody sent to a neighbour " +
     "meanwhile, questions and comparisons included, less what is idle; the newcomer's own head goes " +
     "to all by broadcast, and is counted by itself. Full pulls are what the reference's way would " +
-    "cost: every node pulls the whole state every 30 s. The last figures are of whole nodes on " +
-    "their links, with all that they send there, on whatever behalf, but nothing of QUIC.",
+    "cost: every node pulls the whole state every 30 s. The last figures are of whole nodes, five " +
+    "minutes after they joined, with all that they send on their links, on whatever behalf, but " +
+    "nothing of QUIC; of 40 updates half a second apart.",
   run: (settings) => {
     const sizes = settings.nodes === undefined ? [100, 1_000] : [settings.nodes];
     return each(settings, Math.max(...sizes), async (seed, figures) => {
       let trace = 0;
       for (const nodes of sizes) trace = mixed(trace, lateJoiner(nodes, NAMES, seed, figures));
       const whole = Math.min(WHOLE_NODES, ...sizes);
-      return mixed(trace, await wholeTraffic(whole, 60, seed, figures));
+      return mixed(trace, await wholeTraffic(whole, 120, seed, figures));
     });
   },
 };

@@ -8,6 +8,9 @@ import type { Collected } from "./experiment.ts";
 /** Names that each node registers. */
 export const NAMES_EACH = 3;
 const META = "m".repeat(22);
+/** Between two updates, and two looks at what was sent, ms. */
+const STEP_MS = 500;
+const UPDATES = 40;
 /** Nodes know each other within this, or something is wrong; ms. */
 const SETTLE_MS = 120_000;
 
@@ -86,32 +89,32 @@ export async function wholeTraffic(
   figures: Collected,
 ): Promise<number> {
   const { sim, nodes, pids } = await wholeCluster({ seed, nodes: count, latencyMs: [10, 10] });
-  // Newcomers move edges and close links that nobody uses for two minutes.
-  await sim.run({ forMs: 120_000 });
+  // What newcomers cause goes on for four minutes.
+  await sim.run({ forMs: 300_000 });
   const meter = meterOf(nodes);
-  const sentIn = async (forS: number) => {
+  const steps = async (count: number, act: (step: number) => void) => {
     meter.read();
     const before = meter.bytes;
-    for (let second = 0; second < forS; second++) {
-      await sim.run({ forMs: 1_000 });
+    for (let step = 0; step < count; step++) {
+      act(step);
+      await sim.run({ forMs: STEP_MS });
       meter.read();
     }
-    return (meter.bytes - before) / count;
+    return (meter.bytes - before) / nodes.length;
   };
-  const idle = await sentIn(seconds) / seconds;
-  const updates = 10, updateS = 3;
-  let sent = 0;
-  for (let i = 0; i < updates; i++) {
+  const idle = await steps(seconds * 1000 / STEP_MS, () => {}) / seconds;
+  // Each from another node and half a second apart: the more at once, the less what is idle matters.
+  const written: Promise<void>[] = [];
+  const sent = await steps(UPDATES, (i) => {
     const at = i % count;
-    const meta = META.slice(1) + String(i);
     const { registry } = nodes[at] as Node;
-    const written = registry.register(nameOf(at, 0), pids[at] as Pid, meta);
-    sent += await sentIn(updateS);
-    await sim.run(written);
-  }
+    const meta = META.slice(2) + String(10 + i);
+    written.push(registry.register(nameOf(at, 0), pids[at] as Pid, meta));
+  });
+  await sim.run(Promise.all(written));
   const of = `${count} whole nodes, ${count * NAMES_EACH} names:`;
   figures.add(`${of} all that a node sends at rest, B/s`, idle);
-  figures.add(`${of} for one update, B a node`, sent / updates - idle * updateS);
+  figures.add(`${of} for one update, B a node`, sent / UPDATES - idle * STEP_MS / 1000);
   const trace = traceOf(sim);
   await sim.close();
   return trace;
