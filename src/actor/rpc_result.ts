@@ -1,3 +1,4 @@
+import { afterwards } from "../base/afterwards.ts";
 import { ClosedError, ProtocolError } from "../base/errors.ts";
 import { Ring } from "../base/ring.ts";
 
@@ -133,7 +134,7 @@ export class PendingResult implements RpcResult<unknown, unknown> {
   }
 
   finally(onEnd?: (() => void) | null): Promise<unknown> {
-    return this.#awaited().finally(onEnd);
+    return afterwards(this.#awaited(), () => onEnd?.());
   }
 
   #awaited(): Promise<unknown> {

@@ -1,5 +1,6 @@
 /** Follows peers to their new keys, by the word of the old ones: the only way a pin ever changes. */
 import { decodeHex, encodeHex } from "@std/encoding/hex";
+import { afterwards } from "../base/afterwards.ts";
 import { equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Crypto } from "../base/crypto.ts";
@@ -92,7 +93,7 @@ export function createFollower(options: {
     learn(name, publicKey, chain, from) {
       const learned = learn(name, publicKey, chain, from);
       learning.add(learned);
-      return learned.finally(() => learning.delete(learned));
+      return afterwards(learned, () => learning.delete(learned));
     },
     async settled() {
       await Promise.allSettled(learning);

@@ -1,3 +1,4 @@
+import { afterwards } from "../base/afterwards.ts";
 import { concat, equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
@@ -307,7 +308,7 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
 
   const startDial = (entry: Entry) => {
     if (entry.dialing !== undefined || isClosed) return;
-    entry.dialing = dialing.byName(entry.name).finally(() => {
+    entry.dialing = afterwards(dialing.byName(entry.name), () => {
       entry.dialing = undefined;
     });
     entry.dialing.catch((error) => {
@@ -341,32 +342,38 @@ export function createLinkTable(options: LinkTableOptions): LinkTable {
       const text = `timeoutMs must be a number of milliseconds above 0, not ${timeoutMs}`;
       return Promise.reject(new RangeError(text));
     }
-    entry.migrating ??= moveLink(link, {
-      clock,
-      dial: (address, request) => {
-        const datagrams = entry.connectOptions?.datagrams;
-        return options.dial(address, datagrams === undefined ? request : { ...request, datagrams });
+    entry.migrating ??= afterwards(
+      moveLink(link, {
+        clock,
+        dial: (address, request) => {
+          const datagrams = entry.connectOptions?.datagrams;
+          return options.dial(
+            address,
+            datagrams === undefined ? request : { ...request, datagrams },
+          );
+        },
+        async addresses() {
+          const chosen = entry.connectOptions?.address;
+          if (chosen !== undefined) return [chosen];
+          const reached = link.role === "client" ? [link.connection.remoteAddress] : [];
+          return [...reached, ...(await options.resolve(name)).addresses];
+        },
+        isReplaced: () =>
+          entry.handover !== undefined || (entry.link !== undefined && entry.link !== link),
+        takeOver: (authenticated, address, replaces) =>
+          dialing.takeOver(authenticated, address, name, replaces),
+      }, timeoutMs).then(
+        (way) => meter.count("barrel_migrations_total", { way }),
+        (error) => {
+          meter.count("barrel_migrations_total", { way: "failed" });
+          throw error;
+        },
+      ),
+      () => {
+        entry.migrating = undefined;
+        tidy(entry);
       },
-      async addresses() {
-        const chosen = entry.connectOptions?.address;
-        if (chosen !== undefined) return [chosen];
-        const reached = link.role === "client" ? [link.connection.remoteAddress] : [];
-        return [...reached, ...(await options.resolve(name)).addresses];
-      },
-      isReplaced: () =>
-        entry.handover !== undefined || (entry.link !== undefined && entry.link !== link),
-      takeOver: (authenticated, address, replaces) =>
-        dialing.takeOver(authenticated, address, name, replaces),
-    }, timeoutMs).then(
-      (way) => meter.count("barrel_migrations_total", { way }),
-      (error) => {
-        meter.count("barrel_migrations_total", { way: "failed" });
-        throw error;
-      },
-    ).finally(() => {
-      entry.migrating = undefined;
-      tidy(entry);
-    });
+    );
     return entry.migrating;
   };
 

@@ -1,4 +1,5 @@
 /** Rotation of the node's key while it runs, and peers that rotate theirs. */
+import { afterwards } from "../base/afterwards.ts";
 import { concat, equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import { isAcceptableKey } from "../base/ed25519_rules.ts";
@@ -109,7 +110,8 @@ export function createIdentity(options: {
     // Signatures cost time: one at a time a peer. What is missed comes with its record.
     if (learning.has(name)) return;
     learning.add(name);
-    void followPeer(name, publicKey, chain, links, follower).finally(() => learning.delete(name));
+    const followed = followPeer(name, publicKey, chain, links, follower);
+    void afterwards(followed, () => learning.delete(name));
   };
   const tell = (peer: NodeName) => channel.send(peer, concat([ring.self.publicKey, ring.chain]));
   // A handshake that was under way with the old key ends as a link of the old key.

@@ -1,5 +1,6 @@
 /** `node.streams`: who accepts which tag, and the streams that are open. */
 import type { ActorSystem } from "../actor/system.ts";
+import { afterwards } from "../base/afterwards.ts";
 import type { Clock } from "../base/clock.ts";
 import {
   BarrelError,
@@ -240,7 +241,7 @@ export function createStreams(options: StreamsOptions): StreamsDriver {
           meter.count("barrel_streams_total", { direction: "opened" });
           return handle.stream;
         };
-        begun().finally(settled).then(resolve, reject);
+        afterwards(begun(), settled).then(resolve, reject);
       });
     },
     list: () => [...open.values()],
