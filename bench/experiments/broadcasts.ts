@@ -1,8 +1,8 @@
 /** E5 to E9: broadcast at rest, under failures, and in the set-up of iroh-gossip. */
 import { pick, sample, seededRandom } from "../../src/base/random.ts";
 import { TREES } from "../../src/broadcast/messages.ts";
-import type { OverlayOptions } from "../../test/simulation/overlay_sim.ts";
-import type { Broadcast, OverlaySim, SimNode } from "../../test/simulation/overlay_sim.ts";
+import type { OverlayOptions } from "../../src/testing/overlay_sim.ts";
+import type { Broadcast, OverlaySim, SimNode } from "../../src/testing/overlay_sim.ts";
 import { Collected } from "./experiment.ts";
 import type { Experiment, Metric, Point, Result, Settings } from "./experiment.ts";
 import { CYCLE_MS, OurWorld } from "./worlds.ts";

@@ -3,7 +3,7 @@ import { seededRandom } from "../../src/base/random.ts";
 import { Collected } from "./experiment.ts";
 import type { Experiment, Limit, Metric, Point, Result, Series, Settings } from "./experiment.ts";
 import { pick } from "../../src/base/random.ts";
-import type { SimNode } from "../../test/simulation/overlay_sim.ts";
+import type { SimNode } from "../../src/testing/overlay_sim.ts";
 import { living, shapeOf } from "./graph.ts";
 import { flood, killShare, OurWorld, stableWorld } from "./worlds.ts";
 import type { World } from "./worlds.ts";

@@ -4,7 +4,7 @@ import { MAX_CACHED, MAX_CACHED_BYTES } from "../../src/broadcast/message_cache.
 import { MAX_IDS } from "../../src/broadcast/messages.ts";
 import { MAX_MISSING } from "../../src/broadcast/missing.ts";
 import { Plumtree } from "../../src/broadcast/plumtree.ts";
-import type { Broadcast, SimNode } from "../../test/simulation/overlay_sim.ts";
+import type { Broadcast, SimNode } from "../../src/testing/overlay_sim.ts";
 import { Collected } from "./experiment.ts";
 import type { Experiment, Point } from "./experiment.ts";
 import { shapeOf } from "./graph.ts";

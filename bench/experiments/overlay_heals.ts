@@ -1,5 +1,5 @@
 /** E12, for the overlay: how soon it is one again after a split and after a restart of everybody. */
-import type { SimNode } from "../../test/simulation/overlay_sim.ts";
+import type { SimNode } from "../../src/testing/overlay_sim.ts";
 import type { Collected, Limit, Point, Settings } from "./experiment.ts";
 import { components, living } from "./graph.ts";
 import { CYCLE_MS, OurWorld } from "./worlds.ts";

@@ -1,8 +1,8 @@
 /** Overlays to experiment on: the papers' and ours behind one face. */
 import { randomBelow, sample, seededRandom } from "../../src/base/random.ts";
 import type { Random } from "../../src/base/random.ts";
-import { OverlaySim } from "../../test/simulation/overlay_sim.ts";
-import type { OverlayOptions, SimNode } from "../../test/simulation/overlay_sim.ts";
+import { OverlaySim } from "../../src/testing/overlay_sim.ts";
+import type { OverlayOptions, SimNode } from "../../src/testing/overlay_sim.ts";
 import { distances, living } from "./graph.ts";
 import type { Graph } from "./graph.ts";
 import { PaperOverlay } from "./paper_hyparview.ts";

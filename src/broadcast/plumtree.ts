@@ -61,6 +61,18 @@ interface Neighbour {
   repeatAt: number;
 }
 
+/** How much a machine holds. */
+export interface PlumtreeSizes {
+  readonly neighbours: number;
+  /** Messages kept for those who missed them, and their payloads' bytes. */
+  readonly cached: number;
+  readonly cachedBytes: number;
+  /** Messages announced to us that have not come. */
+  readonly missing: number;
+  /** Announcements that have not left yet, to all neighbours. */
+  readonly waiting: number;
+}
+
 /** The machine of one node. Pure: events and time in, effects out. */
 export class Plumtree {
   readonly #origin: number;
@@ -105,12 +117,15 @@ export class Plumtree {
   }
 
   /** Sizes of all that can grow, for gauges and tests. */
-  get sizes(): { neighbours: number; cached: number; cachedBytes: number; missing: number } {
+  get sizes(): PlumtreeSizes {
+    let waiting = 0;
+    for (const { lazy } of this.#neighbours.values()) waiting += lazy.size;
     return {
       neighbours: this.#neighbours.size,
       cached: this.#cache.size,
       cachedBytes: this.#cache.bytes,
       missing: this.#missing.size,
+      waiting,
     };
   }
 

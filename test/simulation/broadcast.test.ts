@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "../harness.ts";
 import { components, flaws } from "./graph.ts";
-import { OverlaySim } from "./overlay_sim.ts";
-import type { Broadcast, OverlayOptions, SimNode } from "./overlay_sim.ts";
+import { OverlaySim } from "../../src/testing/overlay_sim.ts";
+import type { Broadcast, OverlayOptions, SimNode } from "../../src/testing/overlay_sim.ts";
 
 /** `count` nodes in a settled overlay. */
 function settled(count: number, options: OverlayOptions): OverlaySim {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { OverlaySim, SimNode } from "./overlay_sim.ts";
+import type { OverlaySim, SimNode } from "../../src/testing/overlay_sim.ts";
 
 /** Sizes of the connected components among the live nodes, largest first. */
 export function components(sim: OverlaySim): number[] {

@@ -8,8 +8,8 @@ import { MAX_MISSING_BY_PEER } from "../../src/broadcast/missing.ts";
 import { Plumtree } from "../../src/broadcast/plumtree.ts";
 import { describe, test } from "../harness.ts";
 import { components, flaws } from "./graph.ts";
-import { OverlaySim } from "./overlay_sim.ts";
-import type { SimNode } from "./overlay_sim.ts";
+import { OverlaySim } from "../../src/testing/overlay_sim.ts";
+import type { SimNode } from "../../src/testing/overlay_sim.ts";
 
 function cluster(count: number, seed: number, gapMs = 20): OverlaySim {
   const sim = new OverlaySim({ seed });

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "../harness.ts";
 import { checkInvariants, clustering, components, degrees, flaws, paths } from "./graph.ts";
-import { OverlaySim } from "./overlay_sim.ts";
-import type { OverlayOptions, SimNode } from "./overlay_sim.ts";
+import { OverlaySim } from "../../src/testing/overlay_sim.ts";
+import type { OverlayOptions, SimNode } from "../../src/testing/overlay_sim.ts";
 
 /** After this long a newcomer has moved its edges, and all is quiet. */
 const EDGES_MOVED_MS = 130_000;

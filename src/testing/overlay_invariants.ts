@@ -1,0 +1,35 @@
+/** What must hold on a node of an {@link OverlaySim} after each of its steps. */
+import { MAX_CACHED, MAX_CACHED_BYTES } from "../broadcast/message_cache.ts";
+import { MAX_IDS } from "../broadcast/messages.ts";
+import { MAX_MISSING } from "../broadcast/missing.ts";
+import type { Plumtree } from "../broadcast/plumtree.ts";
+import type { MembershipOptions } from "../membership/options.ts";
+import type { SimNode } from "./overlay_node.ts";
+
+// Made anew for each look it would cost a third of a simulation's time.
+const seen = new Set<string>();
+
+/** What is wrong with the views: their bounds, nobody twice, not itself, one event a transition. */
+export function flawOfViews(
+  { name, view, hyparview }: SimNode,
+  { activeSize, passiveSize }: MembershipOptions,
+): string | undefined {
+  const { activeView, passiveView } = hyparview;
+  seen.clear();
+  for (const peer of activeView) seen.add(peer);
+  for (const peer of passiveView) seen.add(peer);
+  const holds = activeView.length <= activeSize && passiveView.length <= passiveSize &&
+    seen.size === activeView.length + passiveView.length && !seen.has(name) &&
+    activeView.length === view.size && activeView.every((peer) => view.has(peer));
+  return holds ? undefined : `active ${activeView}, passive ${passiveView}, told ${[...view]}`;
+}
+
+/** What is wrong with the caches of broadcast: they have room for so much and no more. */
+export function flawOfCaches({ sizes }: Pick<Plumtree, "sizes">): string | undefined {
+  const { neighbours, cached, cachedBytes, missing, waiting } = sizes;
+  const holds = cached <= MAX_CACHED && cachedBytes <= MAX_CACHED_BYTES &&
+    missing <= MAX_MISSING && waiting <= neighbours * MAX_IDS;
+  if (holds) return undefined;
+  return `${cached} messages of ${cachedBytes} bytes kept, ${missing} missing, ${waiting} ` +
+    `announcements waiting for ${neighbours} neighbours`;
+}
