@@ -80,7 +80,7 @@ export function test(title: string, second: TestOptions | Body, third?: Body): v
   const skip = options.skip !== undefined && options.skip !== false;
   const reason = typeof options.skip === "string" ? ` # skipped: ${options.skip}` : "";
   const name = [...groups.slice(1).map((group) => group.title), title].join(" › ") + reason;
-  const body = withDeadline(withHooks(fn, [...groups]), timeoutMs, name);
+  const body = telling(withDeadline(withHooks(fn, [...groups]), timeoutMs, name));
   if (runtime === "deno") {
     (globalThis as unknown as { Deno: DenoTest }).Deno.test({
       name,
@@ -94,6 +94,19 @@ export function test(title: string, second: TestOptions | Body, third?: Body): v
   } else {
     void node?.test(name, { skip, timeout: timeoutMs + 5_000 }, body);
   }
+}
+
+// Most simulations have their seed in the test: the command that repeats it is the test's own.
+function telling(body: Body): Body {
+  const file = /test\/[\w/]+\.test\.ts/.exec(new Error().stack ?? "")?.[0];
+  return async () => {
+    try {
+      await body();
+    } catch (error) {
+      console.error(`repeat it with: npm run test:unit -- ${file} --runtime ${runtime}`);
+      throw error;
+    }
+  };
 }
 
 // Hooks are part of the test's body, because the three runtimes disagree about a hook that throws:

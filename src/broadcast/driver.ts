@@ -90,8 +90,17 @@ export function createBroadcast(options: BroadcastOptions): Broadcast {
     } finally {
       isDraining = false;
       if (!isClosed) alarm.set(machine.wakeAt);
+      measure();
     }
     return effects;
+  };
+
+  const measure = () => {
+    const { cached, cachedBytes, missing, waiting } = machine.sizes;
+    meter.gauge("barrel_broadcast_kept", cached);
+    meter.gauge("barrel_broadcast_kept_bytes", cachedBytes);
+    meter.gauge("barrel_broadcast_missing", missing);
+    meter.gauge("barrel_broadcast_waiting", waiting);
   };
 
   const carryOut = (effect: PlumtreeEffect): void => {

@@ -67,6 +67,10 @@ export const INSTRUMENTS: Readonly<Record<string, Instrument>> = {
     kind: "counter",
     help: "Duplicates, repairs of the trees and losses, by kind",
   },
+  barrel_broadcast_kept: { kind: "gauge", help: "Broadcasts kept for those who missed them" },
+  barrel_broadcast_kept_bytes: { kind: "gauge", help: "Their payloads' bytes" },
+  barrel_broadcast_missing: { kind: "gauge", help: "Announced broadcasts that have not come" },
+  barrel_broadcast_waiting: { kind: "gauge", help: "Announcements about to leave" },
   barrel_broadcast_sent_total: { kind: "counter", help: "Frames of the broadcast, by kind" },
   barrel_mailbox_high_water_total: {
     kind: "counter",

@@ -2,7 +2,7 @@
 import { MAX_CACHED, MAX_CACHED_BYTES } from "../broadcast/message_cache.ts";
 import { MAX_IDS } from "../broadcast/messages.ts";
 import { MAX_MISSING } from "../broadcast/missing.ts";
-import type { Plumtree } from "../broadcast/plumtree.ts";
+import type { PlumtreeSizes } from "../broadcast/plumtree.ts";
 import type { MembershipOptions } from "../membership/options.ts";
 import type { SimNode } from "./overlay_node.ts";
 
@@ -25,8 +25,9 @@ export function flawOfViews(
 }
 
 /** What is wrong with the caches of broadcast: they have room for so much and no more. */
-export function flawOfCaches({ sizes }: Pick<Plumtree, "sizes">): string | undefined {
-  const { neighbours, cached, cachedBytes, missing, waiting } = sizes;
+export function flawOfCaches(
+  { neighbours, cached, cachedBytes, missing, waiting }: PlumtreeSizes,
+): string | undefined {
   const holds = cached <= MAX_CACHED && cachedBytes <= MAX_CACHED_BYTES &&
     missing <= MAX_MISSING && waiting <= neighbours * MAX_IDS;
   if (holds) return undefined;

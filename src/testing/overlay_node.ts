@@ -10,6 +10,8 @@ export class SimNode {
   readonly name: string;
   /** How far its clock is ahead of the others', ms. */
   readonly clockOffsetMs: number;
+  /** What its clock showed last, ms. */
+  clock: number = -Infinity;
   epoch: number = 1;
   alive: boolean = true;
   /** Those of its present life, which the simulation makes. */

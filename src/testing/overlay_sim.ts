@@ -183,7 +183,7 @@ export class OverlaySim implements OverlayHost {
   }
 
   #clockOf(node: SimNode): number {
-    return this.now + node.clockOffsetMs;
+    return node.clock = Math.max(node.clock, this.now + node.clockOffsetMs);
   }
 
   // ---- faults
@@ -255,13 +255,14 @@ export class OverlaySim implements OverlayHost {
       return;
     }
     this.#performPlumtree(node, node.plumtree.handle(event, this.#clockOf(node)));
-    const flaw = flawOfCaches(node.plumtree);
+    const flaw = flawOfCaches(node.plumtree.sizes);
     if (flaw !== undefined) throw this.#broken(`${node.name}: ${flaw}`);
     this.#wind(node);
   }
 
   #wind(node: SimNode): void {
-    const due = Math.min(node.hyparview.wakeAt, node.plumtree.wakeAt) - node.clockOffsetMs;
+    const ownDue = Math.min(node.hyparview.wakeAt, node.plumtree.wakeAt);
+    const due = ownDue - node.clockOffsetMs;
     if (due >= node.wakeAt) return;
     node.wakeAt = due;
     const { epoch } = node;
@@ -272,6 +273,8 @@ export class OverlaySim implements OverlayHost {
         return;
       }
       node.wakeAt = Infinity;
+      // The sum of time and offset may round to just before the moment that has come.
+      node.clock = Math.max(node.clock, ownDue);
       const now = this.#clockOf(node);
       if (node.hyparview.wakeAt <= now) this.membershipEvent(node, { type: "tick" });
       if (node.plumtree.wakeAt <= now) this.plumtreeEvent(node, { type: "tick" });

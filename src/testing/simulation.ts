@@ -10,6 +10,7 @@ import { nobleCrypto, syncHashes } from "../base/noble_crypto.ts";
 import { seededRandom } from "../base/random.ts";
 import { memoryFiles } from "../base/secret_files.ts";
 import type { SecretFiles } from "../base/secret_files.ts";
+import { memoryMeter } from "../metrics/meter.ts";
 import { createNode } from "../node/node.ts";
 import type { Node } from "../node/node.ts";
 import type { NodeOptions } from "../node/options.ts";
@@ -18,8 +19,9 @@ import { memoryStore } from "../storage/memory.ts";
 import { createMemoryNetwork } from "../transport/memory.ts";
 import type { MemoryHost } from "../transport/memory.ts";
 import { fastCrypto } from "./fast_crypto.ts";
-import { watchNode } from "./invariants.ts";
+import { gaugeMeter, watchNode } from "./invariants.ts";
 import type { Watch } from "./invariants.ts";
+import { Symmetry } from "./symmetry.ts";
 import { createVirtualClock } from "./virtual_clock.ts";
 
 /** How a simulation is made. */
@@ -28,7 +30,12 @@ export interface SimulationOptions {
   readonly seed: number;
   /** How many nodes; they join through the first one. */
   readonly nodes: number;
-  /** One-way latency, ms, uniform between the two. @default [1, 20] */
+  /**
+   * One-way latency of each packet, ms, uniform between the two. Packets of different connections
+   * overtake each other by it. Of one connection they arrive once and in order, as what QUIC hands
+   * over does: what the network below reorders, doubles or loses there shows as delay alone.
+   * @default [1, 20]
+   */
   readonly latencyMs?: readonly [number, number];
   /** Chance that a packet is lost and sent again, 0.99 at most. @default 0 */
   readonly loss?: number;
@@ -54,7 +61,8 @@ export interface Simulation {
    * Lets time pass.
    *
    * @throws Error naming the seed when something does not hold that must on every node after every
-   * step: the bounds of the views, nobody twice in them, one event for each transition
+   * step: the bounds of the views, nobody twice in them, one event for each transition, the caches
+   * of broadcast within their caps; and, after a minute without faults, no edge with one end only
    */
   run(options: { forMs: number }): Promise<void>;
   /** Lets time pass until the promise settles, an hour at most; gives its result. */
@@ -78,7 +86,11 @@ export interface Simulation {
   stall(node: Node, forMs: number): void;
   /** The node crashes and comes back under its name, with what it had on disk. */
   restart(node: Node): Promise<Node>;
-  /** A hash of every packet that arrived so far, and when: equal for equal seeds. */
+  /**
+   * A hash of every packet that arrived so far, to the byte, and when: equal for equal seeds and
+   * equal code, on every runtime. Code of your own that counts on the order in which promises
+   * settle can tell runtimes apart: `Promise.finally` and `Promise.try` take fewer turns on Bun.
+   */
   trace(): string;
   /** Closes every node. */
   close(): Promise<void>;
@@ -103,6 +115,9 @@ const schema = v.strictObject({
 
 const LIMIT_MS = 3_600_000;
 const STEP_MS = 100;
+/** An edge may be one-sided for so long in quiet, ms, and for so many of the longest latencies. */
+const ONE_SIDED_MS = 60_000;
+const ONE_SIDED_LATENCIES = 50;
 
 interface Member {
   node: Node;
@@ -127,7 +142,13 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
   const time = createVirtualClock(() => {
     for (const host of touched) check(host);
     touched.clear();
+    checkSymmetry();
   });
+  const symmetry = new Symmetry();
+  const oneSidedMs = ONE_SIDED_MS + ONE_SIDED_LATENCIES * latencyMs[1] / (1 - loss);
+  // Whether a cut lasts; until when a node stands still.
+  let isCut = false;
+  let stalledUntil = 0;
   let trace = syncHashes.sha256(utf8(`seed ${seed}`));
   const network = createMemoryNetwork({
     clock: time.view().clock,
@@ -151,7 +172,26 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     try {
       member.watch.check();
     } catch (cause) {
-      throw new Error(`seed ${seed}, at ${time.now()} ms: ${messageOf(cause)}`, { cause });
+      throw broken(messageOf(cause), cause);
+    }
+  };
+  const broken = (what: string, cause?: unknown) =>
+    new Error(`seed ${seed}, at ${time.now()} ms: ${what}`, { cause });
+  const checkSymmetry = () => {
+    const now = time.now();
+    if (isCut || stalledUntil > now) return symmetry.disturbed(now);
+    const ms = symmetry.oneSidedMs(now);
+    if (ms > oneSidedMs) throw broken(`${symmetry.oldest} is one-sided, in quiet for ${ms} ms`);
+  };
+  // Until a promise settles, which may be by an error of its own; others tell the seed.
+  const settled = async <T>(promise: Promise<T>): Promise<T> => {
+    let own: { error: unknown } | undefined;
+    promise.then(undefined, (error) => void (own = { error }));
+    try {
+      return await time.until(promise, LIMIT_MS);
+    } catch (cause) {
+      if (own?.error === cause || messageOf(cause).startsWith("seed ")) throw cause;
+      throw broken(messageOf(cause), cause);
     }
   };
 
@@ -174,7 +214,8 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     const more = typeof options.options === "function"
       ? options.options(index)
       : options.options ?? {};
-    const node = await time.until(
+    const meter = gaugeMeter(more.meter ?? memoryMeter());
+    const node = await settled(
       createNode({
         name: `${name}@sim`,
         listen: [`mem://${name}:${lives}`],
@@ -188,10 +229,15 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
         crypto,
         storage: files,
         logger: log,
+        meter,
       }),
-      LIMIT_MS,
     );
-    const watch = watchNode(node, more.membership);
+    const watch = watchNode(node, meter, more.membership);
+    for (const peer of node.membership.activeView()) symmetry.up(node.name, peer, time.now());
+    node.membership.on((event) => {
+      if (event.type === "peerUp") symmetry.up(node.name, event.node, time.now());
+      else if (event.type === "peerDown") symmetry.down(node.name, event.node, time.now());
+    });
     const member: Member = { node, host, files, disk, watch, stop, pause, isGone: false };
     byHost.set(host.name, member);
     return member;
@@ -212,6 +258,7 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
   const crash = (member: Member) => {
     member.isGone = true;
     byHost.delete(member.host.name);
+    symmetry.gone(member.node.name, time.now());
     member.host.crash();
     member.stop();
   };
@@ -227,25 +274,39 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     },
     now: () => time.now(),
     run<T>(what: Promise<T> | { forMs: number }) {
-      return "forMs" in what ? time.run(what.forMs) as Promise<T> : time.until(what, LIMIT_MS);
+      return "forMs" in what ? time.run(what.forMs) as Promise<T> : settled(what);
     },
     async until(condition, { withinMs = 600_000 } = {}) {
       const end = time.now() + withinMs;
       while (!condition()) {
         if (time.now() >= end) {
-          throw new Error(`seed ${seed}: did not hold within ${withinMs} ms of virtual time`);
+          throw broken(`did not hold within ${withinMs} ms of virtual time`);
         }
         await time.run(STEP_MS);
       }
     },
-    partition: (a, b) => network.partition(hosts(a), hosts(b)),
-    cut: (from, to) => network.cut(memberOf(from).host, memberOf(to).host),
-    halfOpen: (from, to) => network.halfOpen(memberOf(from).host, memberOf(to).host),
-    heal: () => network.heal(),
+    partition(a, b) {
+      isCut = true;
+      network.partition(hosts(a), hosts(b));
+    },
+    cut(from, to) {
+      isCut = true;
+      network.cut(memberOf(from).host, memberOf(to).host);
+    },
+    halfOpen(from, to) {
+      symmetry.disturbed(time.now());
+      network.halfOpen(memberOf(from).host, memberOf(to).host);
+    },
+    heal() {
+      isCut = false;
+      symmetry.disturbed(time.now());
+      network.heal();
+    },
     crash: (node) => crash(memberOf(node)),
     stall(node, forMs) {
       const { host, pause } = memberOf(node);
       host.stall(forMs);
+      stalledUntil = Math.max(stalledUntil, time.now() + forMs);
       pause(forMs);
     },
     async restart(node) {
@@ -259,7 +320,7 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     trace: () => encodeHex(trace),
     async close() {
       const open = members.filter(({ isGone }) => !isGone);
-      await time.until(Promise.all(open.map(({ node }) => node.close())), LIMIT_MS);
+      await settled(Promise.all(open.map(({ node }) => node.close())));
     },
   };
   return simulation;

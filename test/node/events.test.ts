@@ -223,3 +223,35 @@ describe("membership events", () => {
     await sim.close();
   });
 });
+
+test("a node's own events() makes fewer of what a slow subscriber has not taken", {
+  timeoutMs: 60_000,
+}, async () => {
+  const sim = await createSimulation({ seed: 2, nodes: 2 });
+  const [watcher, wanderer] = [sim.node(0), sim.node(1)];
+  await sim.until(() => watcher.membership.members().length === 2);
+  let told = 0;
+  watcher.membership.on(() => void told++);
+  const slow = watcher.membership.events()[Symbol.asyncIterator]();
+  // Enough for a queue of 1,024 to fill.
+  while (told <= 1_100) {
+    await sim.run(wanderer.membership.leave());
+    await sim.until(() => watcher.membership.members().length === 1);
+    await sim.run(wanderer.membership.join(watcher.addresses[0] as string));
+    await sim.until(() => watcher.membership.activeView().length === 1);
+  }
+  await sim.run(wanderer.membership.leave());
+  await sim.until(() => watcher.membership.members().length === 1);
+  const belief = new Set([wanderer.name as string]);
+  for (let taken = 0; belief.size > 0; taken++) {
+    assert.ok(taken < 1_024, "more events than the queue holds");
+    const { value } = await slow.next();
+    assert.notEqual(value.type, "overflow");
+    if (value.type === "nodeUp") belief.add(value.node);
+    if (value.type === "nodeDown" && taken >= 1) belief.delete(value.node);
+    told--;
+  }
+  assert.ok(told > 512, "far fewer came than were told");
+  await slow.return?.();
+  await sim.close();
+});

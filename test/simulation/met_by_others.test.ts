@@ -6,6 +6,8 @@ import { MAX_CACHED } from "../../src/broadcast/message_cache.ts";
 import { MAX_IDS } from "../../src/broadcast/messages.ts";
 import { MAX_MISSING_BY_PEER } from "../../src/broadcast/missing.ts";
 import { Plumtree } from "../../src/broadcast/plumtree.ts";
+import type { Node } from "../../mod.ts";
+import { createSimulation } from "../../src/testing/simulation.ts";
 import { describe, test } from "../harness.ts";
 import { components, flaws } from "./graph.ts";
 import { OverlaySim } from "../../src/testing/overlay_sim.ts";
@@ -81,6 +83,36 @@ describe("failures that others met", () => {
     }
   });
 
+  test("two nodes that dial each other at once keep one link, and nobody is told (iroh 2308)", async () => {
+    for (const seed of [1, 2]) {
+      const sim = await createSimulation({
+        seed,
+        nodes: 2,
+        latencyMs: [20, 20],
+        options: { contactNodes: [] },
+      });
+      const [a, b] = sim.nodes as [Node, Node];
+      const told = [a, b].map((node) => {
+        const events: string[] = [];
+        node.membership.on(({ type }) => void events.push(type));
+        return events;
+      });
+      const [toA, toB] = [a.addresses[0] as string, b.addresses[0] as string];
+      await sim.run(Promise.all([a.membership.join(toB), b.membership.join(toA)]));
+      await sim.run({ forMs: 60_000 });
+      for (const [index, node] of [a, b].entries()) {
+        // Both connections stood: each node was the client of one and the server of the other.
+        const metrics = node.metrics.snapshot();
+        for (const role of ["client", "server"]) {
+          assert.equal(metrics[`barrel_handshake_accepted_total{role="${role}"}`], 1, role);
+        }
+        assert.equal(node.links.list().length, 1);
+        assert.deepEqual(told[index]?.toSorted(), ["joined", "nodeUp", "peerUp"]);
+      }
+      await sim.close();
+    }
+  });
+
   test("a link that takes another's place leaves the edge alone (iroh 2308)", () => {
     const sim = cluster(6, 27);
     const node = sim.nodes[3] as SimNode;
@@ -147,11 +179,15 @@ describe("failures that others met", () => {
     const sim = cluster(8, 31);
     sim.partition(sim.nodes.slice(0, 4));
     const [near] = sim.nodes as [SimNode];
+    let most = 0;
     for (let i = 0; i < 6_000; i++) {
       sim.publish(near, EMPTY);
+      for (const { plumtree } of sim.nodes) most = Math.max(most, plumtree.sizes.waiting);
       sim.run(10);
       sim.broadcasts.clear();
     }
+    // Those of 50 ms wait for company, and what a new neighbour is told of: 512 at most.
+    assert.ok(most > 0 && most <= MAX_IDS, `${most} waited`);
     for (const { plumtree } of sim.nodes) {
       assert.ok(plumtree.sizes.cached <= MAX_CACHED);
       assert.ok(plumtree.sizes.missing <= MAX_MISSING_BY_PEER);
@@ -162,6 +198,9 @@ describe("failures that others met", () => {
     const sent = sim.publish(near);
     sim.run(10_000);
     assert.equal(sent.delivered.size, 8);
-    for (const { plumtree } of sim.nodes) assert.ok(plumtree.sizes.missing === 0);
+    for (const { plumtree } of sim.nodes) {
+      assert.equal(plumtree.sizes.missing, 0);
+      assert.equal(plumtree.sizes.waiting, 0);
+    }
   });
 });

@@ -7,7 +7,13 @@ import type { Watch } from "../../src/testing/invariants.ts";
 import { describe, test } from "../harness.ts";
 
 /** A node whose views and events are what the test says. */
-function fake(): { views: { active: string[]; passive: string[] }; watch: Watch; tell: Tell } {
+function fake(): {
+  views: { active: string[]; passive: string[] };
+  watch: Watch;
+  gauges: Record<string, number>;
+  tell: Tell;
+} {
+  const gauges: Record<string, number> = {};
   const views = { active: [] as string[], passive: [] as string[] };
   const events = new Emitter<NodeEvent>((error) => {
     throw error;
@@ -18,7 +24,12 @@ function fake(): { views: { active: string[]; passive: string[] }; watch: Watch;
     on: (listener: (event: NodeEvent) => void) => events.on(listener),
   };
   const node = { name: "me@t", membership } as unknown as Node;
-  return { views, watch: watchNode(node), tell: (event) => events.emit(event) };
+  return {
+    views,
+    watch: watchNode(node, { read: (name) => gauges[name] ?? 0 }),
+    gauges,
+    tell: (event) => events.emit(event),
+  };
 }
 type Tell = (event: NodeEvent) => void;
 
@@ -55,6 +66,17 @@ describe("what is checked after every step", () => {
     const self = fake();
     self.views.passive.push("me@t");
     assert.throws(self.watch.check, /itself in its views/);
+  });
+
+  test("finds a cache of broadcast beyond its cap", () => {
+    const most = { kept: 4_096, kept_bytes: 16 * 1024 * 1024, missing: 16_384, waiting: 5 * 1_024 };
+    for (const [name, cap] of Object.entries(most)) {
+      const { watch, gauges } = fake();
+      gauges[`barrel_broadcast_${name}`] = cap;
+      watch.check();
+      gauges[`barrel_broadcast_${name}`] = cap + 1;
+      assert.throws(watch.check, new RegExp(`me@t: .*${cap + 1} `));
+    }
   });
 
   test("finds a transition that was told twice, or never", () => {
