@@ -190,7 +190,8 @@ export async function createSimulation(options: SimulationOptions): Promise<Simu
     try {
       return await time.until(promise, LIMIT_MS);
     } catch (cause) {
-      if (own?.error === cause || messageOf(cause).startsWith("seed ")) throw cause;
+      if (own !== undefined && own.error === cause) throw cause;
+      if (messageOf(cause).startsWith("seed ")) throw cause;
       throw broken(messageOf(cause), cause);
     }
   };
