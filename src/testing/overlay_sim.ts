@@ -45,7 +45,7 @@ export interface Broadcast {
 }
 
 /** An edge may be one-sided for so long while nothing disturbs it, ms. */
-export const ONE_SIDED_MS = 60_000;
+const ONE_SIDED_MS = 60_000;
 
 const NETWORK: OverlayNetworkOptions = {
   latencyMs: [10, 50],
