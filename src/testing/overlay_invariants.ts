@@ -6,8 +6,15 @@ import type { PlumtreeSizes } from "../broadcast/plumtree.ts";
 import type { MembershipOptions } from "../membership/options.ts";
 import type { SimNode } from "./overlay_node.ts";
 
-// Made anew for each look it would cost a third of a simulation's time.
-const seen = new Set<string>();
+// By name, the last look that met it: a set for each look would cost much of a simulation's time.
+const metAt = new Map<string, number>();
+let looks = 0;
+
+function isMetAgain(name: string): boolean {
+  if (metAt.get(name) === looks) return true;
+  metAt.set(name, looks);
+  return false;
+}
 
 /** What is wrong with the views: their bounds, nobody twice, not itself, one event a transition. */
 export function flawOfViews(
@@ -15,11 +22,10 @@ export function flawOfViews(
   { activeSize, passiveSize }: MembershipOptions,
 ): string | undefined {
   const { activeView, passiveView } = hyparview;
-  seen.clear();
-  for (const peer of activeView) seen.add(peer);
-  for (const peer of passiveView) seen.add(peer);
+  looks++;
+  metAt.set(name, looks);
   const holds = activeView.length <= activeSize && passiveView.length <= passiveSize &&
-    seen.size === activeView.length + passiveView.length && !seen.has(name) &&
+    !activeView.some(isMetAgain) && !passiveView.some(isMetAgain) &&
     activeView.length === view.size && activeView.every((peer) => view.has(peer));
   return holds ? undefined : `active ${activeView}, passive ${passiveView}, told ${[...view]}`;
 }
