@@ -87,13 +87,7 @@ const SMALL: ReadonlyMap<string, number> = new Map([
   ["E17", 60],
   // Messages, and as many lies.
   ["E18", 20_000],
-  ["E19", 40],
-]);
-
-/** What a small version does not hold, and why. */
-const NOT_SMALL: ReadonlyMap<string, RegExp> = new Map([
-  // An open flaw: the p99 is 6.2 times what it was with 50 nodes, 3.8 with 100 and 3.3 with 400.
-  ["E19", /^others' p99 beside it, times$/],
+  ["E19", 100],
 ]);
 
 describe("the experiments", () => {
@@ -103,10 +97,9 @@ describe("the experiments", () => {
       skip: id === "E1" || id === "E9" ? false : HEAVY,
     }, async () => {
       const result = await run(id, nodes);
-      const misses = missed(result).filter(({ name }) => NOT_SMALL.get(id)?.test(name) !== true);
-      assert.deepEqual(named(misses), []);
+      assert.deepEqual(named(missed(result)), []);
       const judged = result.metrics.filter(({ good }) => good !== undefined);
-      assert.ok(judged.length > (NOT_SMALL.has(id) ? 1 : 0), "nothing is judged");
+      assert.ok(judged.length > 0, "nothing is judged");
       assertDrawn(result.plots);
     });
   }

@@ -102,6 +102,14 @@ export class MissingTable {
     return undefined;
   }
 
+  /** Ends the wait for what a tree was to bring; whoever was asked already has its time. */
+  hurry(tree: number, now: number): void {
+    for (const missing of this.#byKey.values()) {
+      if (missing.tree !== tree || missing.asked !== undefined || missing.dueAt <= now) continue;
+      this.postpone(missing, now);
+    }
+  }
+
   /** Sets the timer of an entry anew. */
   postpone(missing: Missing, dueAt: number): void {
     missing.dueAt = dueAt;

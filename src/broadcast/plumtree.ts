@@ -9,8 +9,8 @@
  * Departure: several trees instead of one, so that not always the same nodes carry the load; a
  * sender takes the tree whose root is nearest. And the trees have their shape from waves without
  * payload, see {@link SpanningTree}, not from duplicates. What stays of GRAFT and PRUNE by message
- * is the repair: an announcer that was asked for a message pushes later ones as well, over a
- * *spare* edge, until a wave has mended the tree or a payload comes twice.
+ * is the repair: an announcer that was asked for a message pushes later ones as well, over an edge
+ * that it lent and we borrowed, until a wave has mended the tree or payloads come twice.
  */
 import { randomFraction } from "../base/random.ts";
 import type { Random } from "../base/random.ts";
@@ -30,7 +30,7 @@ import { SpanningTree } from "./spanning_tree.ts";
 /** Announcements wait this long for company, milliseconds. */
 const ANNOUNCE_MS = 50;
 /** Wait for the tree before the first announcer is asked: first guess and bounds, milliseconds. */
-const TREE_WAIT_MS = [500, 250, 3_000] as const;
+const TREE_WAIT_MS = [240, 120, 1_000] as const;
 /** Wait for an announcer that was asked, before the next one is: first guess and bounds. */
 const GRAFT_WAIT_MS = [500, 50, 5_000] as const;
 /** A new neighbour hears of messages of this age, milliseconds, and of so many at most. */
@@ -217,10 +217,14 @@ export class Plumtree {
 
     this.#alone = 0;
     const missing = this.#missing.delete(key);
-    if (missing !== undefined) this.#learnWait(missing, tree, from, now);
+    this.#learnWait(missing, tree, from, now);
     this.#out.push({ type: "deliver", gossip: received, from });
     const isRescued = missing?.grafted === true && missing.asked === from;
-    if (isRescued) this.#count("rescued");
+    if (isRescued) {
+      this.#count("rescued");
+      // The tree is late for those behind it, too.
+      this.#missing.hurry(received.tree, now);
+    }
     tree.brought(from, isRescued, now);
     neighbour?.lazy.delete(key);
     const gossip = { ...received, hops: Math.min(MAX_HOPS, received.hops + 1) };
@@ -268,12 +272,13 @@ export class Plumtree {
     const cached = this.#cache.get(key);
     // The same peer's again: an answer to a request that crossed the push. No sign of a cycle.
     if (cached === undefined || cached.from === neighbour.name || !tree.isUsable(now)) return;
-    if (tree.dropSpare(neighbour.name)) return;
-    if (!cached.isRescued || cached.from === undefined) return;
-    // We asked too early, the tree was only late.
+    if (tree.doubled(neighbour.name, cached.from, now)) return;
+    if (!cached.isRescued || cached.from === undefined || neighbour.name !== tree.parent) return;
+    // We asked too early, the tree was only late. A child's copy says nothing of that: it may have
+    // asked as we did, and were both to rely on the other, neither would get anything.
     cached.isRescued = false;
     this.#count("impatient");
-    tree.dropSpare(cached.from);
+    tree.dropBorrowed(cached.from);
   }
 
   #count(what: PlumtreeCount): void {
@@ -398,10 +403,18 @@ export class Plumtree {
     this.#out.push({ type: "send", peer: neighbour.name, message });
   }
 
-  /** How late the tree is behind announcements, and how fast an announcer answers. */
-  #learnWait(missing: Missing, tree: SpanningTree, from: NodeName, now: number): void {
-    if (missing.asked === from) this.#neighbours.get(from)?.rto.sample(now - missing.askedAt);
-    else if (tree.isFirm(from)) this.#treeWait.sample(now - missing.announcedAt);
+  /** How late the tree is behind announcements, mostly not at all; and how fast an announcer answers. */
+  #learnWait(
+    missing: Missing | undefined,
+    tree: SpanningTree,
+    from: NodeName,
+    now: number,
+  ): void {
+    if (missing === undefined) {
+      if (tree.isFirm(from)) this.#treeWait.sample(0);
+    } else if (missing.asked === from) {
+      this.#neighbours.get(from)?.rto.sample(now - missing.askedAt);
+    } else if (tree.isFirm(from)) this.#treeWait.sample(now - missing.announcedAt);
   }
 
   // ---- neighbours

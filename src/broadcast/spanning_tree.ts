@@ -26,6 +26,10 @@ import type { Shape } from "./messages.ts";
 const TELL_MS = 50;
 /** From the first word of a wave until a new parent is taken: nearer ones may still speak up, ms. */
 const SETTLE_MS = 300;
+/** From then until borrowed edges are given up, ms: the others have a parent by then, too. */
+const GIVE_UP_MS = 500;
+/** So long a borrowed edge stays, ms, though the tree brings messages sooner. */
+const BORROW_MS = 2_000;
 /** From then until senders choose the tree, ms: the wave has to reach all. */
 const USABLE_MS = 1_000;
 /** A root starts a wave so soon after it is asked, ms, for others may ask as well… */
@@ -69,8 +73,11 @@ interface Edge {
   hops: number;
   /** It has chosen us as its parent. */
   isChild: boolean;
-  /** It gave us, or we gave it, a message that the tree had not brought: an edge until further notice. */
-  isSpare: boolean;
+  /** We gave it a message that the tree had not brought, and push later ones until further notice. */
+  isLent: boolean;
+  /** It did so to us, and when last. */
+  isBorrowed: boolean;
+  borrowedAt: number;
   /** It has said something of this tree; before, everything is pushed to it. */
   hasSpoken: boolean;
 }
@@ -104,6 +111,7 @@ export class SpanningTree {
   /** When each thing is to be done next. */
   #tellAt = Infinity;
   #settleAt = Infinity;
+  #giveUpAt = Infinity;
   #waveAt = Infinity;
   #askAt = Infinity;
   #claimAt = Infinity;
@@ -131,7 +139,14 @@ export class SpanningTree {
 
   /** When a {@link tick} is due; `Infinity` when none is. */
   get wakeAt(): number {
-    return Math.min(this.#tellAt, this.#settleAt, this.#waveAt, this.#askAt, this.#claimAt);
+    return Math.min(
+      this.#tellAt,
+      this.#settleAt,
+      this.#giveUpAt,
+      this.#waveAt,
+      this.#askAt,
+      this.#claimAt,
+    );
   }
 
   /** Whether anybody is known to have made a tree. */
@@ -166,7 +181,7 @@ export class SpanningTree {
   isEager(peer: NodeName): boolean {
     const edge = this.#edges.get(peer);
     if (edge === undefined) return false;
-    return peer === this.#parent || edge.isChild || edge.isSpare || !edge.hasSpoken;
+    return peer === this.#parent || edge.isChild || edge.isLent || !edge.hasSpoken;
   }
 
   /** Whether the edge is one of the tree itself: between a parent and its child. */
@@ -178,7 +193,14 @@ export class SpanningTree {
 
   /** A new neighbour: it hears how far we are, and shows us a way if we have none. */
   neighbourUp(peer: NodeName): void {
-    this.#edges.set(peer, { hops: Infinity, isChild: false, isSpare: false, hasSpoken: false });
+    this.#edges.set(peer, {
+      hops: Infinity,
+      isChild: false,
+      isLent: false,
+      isBorrowed: false,
+      borrowedAt: -Infinity,
+      hasSpoken: false,
+    });
     this.#tell(peer);
     if (this.#isOrphan) this.#voice.reshape(peer, this.index);
   }
@@ -227,7 +249,7 @@ export class SpanningTree {
   pruned(peer: NodeName): void {
     const edge = this.#edges.get(peer);
     if (edge === undefined) return;
-    edge.isChild = edge.isSpare = false;
+    edge.isChild = edge.isLent = false;
     edge.hasSpoken = true;
     // It left us as its parent, or does not know that it is ours.
     if (peer === this.#parent) this.#voice.graft(peer, this.index);
@@ -281,7 +303,10 @@ export class SpanningTree {
       this.#rescues = 0;
       return;
     }
-    if (isRescue) edge.isSpare = true;
+    if (isRescue) {
+      edge.isBorrowed = true;
+      edge.borrowedAt = now;
+    }
     if (this.#parent === undefined || ++this.#rescues < MAX_RESCUES) return;
     this.#rescues = 0;
     if (edge.hops < this.#hops) return this.#take(peer);
@@ -291,17 +316,33 @@ export class SpanningTree {
     this.#voice.reshape(peer, this.index);
   }
 
-  /** Pushes to a neighbour what it asked for, and what comes later. */
+  /** Pushes to a neighbour what comes after a message that it asked for. */
   lend(peer: NodeName): void {
     const edge = this.#edges.get(peer);
-    if (edge !== undefined && !this.isFirm(peer)) edge.isSpare = true;
+    if (edge !== undefined && !this.isFirm(peer)) edge.isLent = true;
   }
 
-  /** Gives an edge up that is none of the tree itself; whether it was one. */
-  dropSpare(peer: NodeName): boolean {
+  /**
+   * `peer` brought what `first` had brought. Gives the edge up, if it is none of the tree itself; whether
+   * it is none. A borrowed one stays for a while unless the other is borrowed as well: whom the tree
+   * connects to us may get messages only as we do, and were all of them to rely on the others, nobody
+   * would get any. Who was neither may have been given up while this was on its way.
+   */
+  doubled(peer: NodeName, first: NodeName | undefined, now: number): boolean {
+    const edge = this.#edges.get(peer);
+    if (edge?.isBorrowed === true && first !== undefined && !this.isFirm(peer)) {
+      const isFirm = this.isFirm(first);
+      if (isFirm && now - edge.borrowedAt < BORROW_MS) return true;
+      if (!isFirm && this.#edges.get(first)?.isBorrowed !== true) return true;
+    }
+    return this.dropBorrowed(peer);
+  }
+
+  /** Asks a neighbour to push no more, unless the edge is one of the tree itself; whether it is none. */
+  dropBorrowed(peer: NodeName): boolean {
     const edge = this.#edges.get(peer);
     if (edge === undefined || this.isFirm(peer)) return false;
-    edge.isSpare = false;
+    edge.isBorrowed = false;
     edge.hasSpoken = true;
     this.#voice.prune(peer, this.index);
     return true;
@@ -311,6 +352,7 @@ export class SpanningTree {
 
   tick(now: number): void {
     if (this.#settleAt <= now) this.#settle(now);
+    if (this.#giveUpAt <= now) this.#giveUpBorrowed();
     if (this.#claimAt <= now) this.claim(now, "force");
     if (this.#waveAt <= now) {
       this.#waveAt = Infinity;
@@ -412,9 +454,14 @@ export class SpanningTree {
     this.#settleAt = Infinity;
     if (this.#usableAt === Infinity) this.#usableAt = now + USABLE_MS;
     if (this.#nearest !== undefined) this.#take(this.#nearest);
-    // The wave reached both ends of each edge that was lent: who needs one now has a parent.
+    this.#giveUpAt = now + GIVE_UP_MS;
+  }
+
+  // The wave reached both ends of each edge that was borrowed: who needs one has a parent now.
+  #giveUpBorrowed(): void {
+    this.#giveUpAt = Infinity;
     for (const [peer, edge] of this.#edges) {
-      if (edge.isSpare && !this.dropSpare(peer)) edge.isSpare = false;
+      if (edge.isBorrowed && !this.dropBorrowed(peer)) edge.isBorrowed = false;
     }
   }
 
@@ -425,7 +472,7 @@ export class SpanningTree {
     this.#parent = this.#nearest = peer;
     this.#hops = edge.hops + 1;
     this.#rescues = 0;
-    edge.isChild = edge.isSpare = false;
+    edge.isChild = edge.isLent = edge.isBorrowed = false;
     this.#voice.graft(peer, this.index);
     this.#count("reparented");
   }
@@ -476,6 +523,7 @@ export class SpanningTree {
     this.#isOrphan = false;
     this.#tellAt =
       this.#settleAt =
+      this.#giveUpAt =
       this.#waveAt =
       this.#askAt =
       this.#claimAt =

@@ -245,6 +245,33 @@ describe("a spanning tree", () => {
     assert.deepEqual(bench.take(), ["graft quick", "ask far"]);
   });
 
+  test("a borrowed edge is given up once all have had the time to settle in a wave", () => {
+    const bench = new Bench("a", "b");
+    bench.shape("a", 1);
+    bench.shape("b", 1);
+    bench.pass(2_000);
+    bench.tree.brought("b", true, bench.now);
+    bench.shape("a", 1, { wave: 2 });
+    assert.ok(!bench.pass(400).includes("prune b"));
+    assert.ok(bench.pass(500).includes("prune b"));
+  });
+
+  test("a borrowed edge outlives for a while what the tree brings sooner, but not another one", () => {
+    const bench = new Bench("a", "b", "c");
+    for (const peer of ["a", "b", "c"]) bench.shape(peer, 1);
+    bench.pass(2_000);
+    bench.tree.brought("b", true, bench.now);
+    bench.take();
+    assert.ok(bench.tree.doubled("b", "a", bench.now) && bench.take().length === 0);
+    bench.tree.brought("c", true, bench.now);
+    assert.ok(bench.tree.doubled("c", "b", bench.now));
+    assert.deepEqual(bench.take(), ["prune c"]);
+    bench.pass(3_000);
+    assert.ok(bench.tree.doubled("b", "a", bench.now));
+    assert.deepEqual(bench.take(), ["prune b"]);
+    assert.ok(!bench.tree.doubled("a", "b", bench.now), "the parent");
+  });
+
   test("the late word of a neighbour makes it no parent, but serves when the parent goes", () => {
     const bench = new Bench("a", "slow");
     bench.shape("a", 4);
