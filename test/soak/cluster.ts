@@ -119,6 +119,7 @@ async function atRest(seconds: number): Promise<void> {
     quantile(looks.map(({ links }) => links), 0.99),
     ACTIVE_SIZE + 2,
   );
+  figure("connections, most", Math.max(...looks.map(({ links }) => links)), undefined);
   const rates = [...after].map(([name, { messagesSent, at }]) => {
     const then = before.get(name) as Status;
     return (messagesSent - then.messagesSent) / (at - then.at) * 1000;
