@@ -255,7 +255,7 @@ export const slowConsumer: Experiment = {
     "Whoever is below the slow node in the tree gets the first messages late: they wait for the tree " +
     "a little (120 to 240 ms), ask another neighbour, and are pushed the later ones. That is four of " +
     "the fifty messages for a tenth of the nodes or more in clusters below a few hundred, which the " +
-    "99th percentile shows: with five seeds 2.1 times that before with 50 nodes, 1.8 with 100, 1.6 " +
+    "99th percentile shows: with five seeds 1.9 times that before with 50 nodes, 1.9 with 100, 1.6 " +
     "with 400. To wait less would make honest lateness cost payloads twice: with 40 ms the redundancy " +
     "of E5 is 0.05.",
   run(settings) {

@@ -1,7 +1,7 @@
 /**
  * Makes a function that finishes with one item before it takes the next, also when it is called
  * from within itself: what follows from an event is told to nobody before all have been told of the
- * event.
+ * event. What it throws keeps none of the others; the first is thrown on at the end.
  */
 export function inTurn<T>(take: (item: T) => void): (item: T) => void {
   const waiting: T[] = [];
@@ -10,10 +10,15 @@ export function inTurn<T>(take: (item: T) => void): (item: T) => void {
     waiting.push(item);
     if (isTaking) return;
     isTaking = true;
-    try {
-      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) take(next);
-    } finally {
-      isTaking = false;
+    let failure: { readonly error: unknown } | undefined;
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      try {
+        take(next);
+      } catch (error) {
+        failure ??= { error };
+      }
     }
+    isTaking = false;
+    if (failure !== undefined) throw failure.error;
   };
 }

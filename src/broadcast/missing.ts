@@ -32,6 +32,8 @@ export interface Missing {
 export class MissingTable {
   readonly #byKey = new Map<string, Missing>();
   readonly #byPeer = new Map<NodeName, number>();
+  /** Those of each tree that nobody was asked for yet. */
+  readonly #unasked = new Map<number, Set<Missing>>();
   // Entries that went or got another time meanwhile stay until their time comes.
   readonly #queue = new Heap<{ at: number; missing: Missing }>((a, b) => a.at < b.at);
 
@@ -75,6 +77,8 @@ export class MissingTable {
       grafted: false,
     };
     this.#byKey.set(key, missing);
+    const unasked = this.#unasked.get(tree) ?? new Set();
+    this.#unasked.set(tree, unasked.add(missing));
     this.#byPeer.set(peer, charged + 1);
     this.#queue.push({ at: dueAt, missing });
     return true;
@@ -85,6 +89,7 @@ export class MissingTable {
     const missing = this.#byKey.get(key);
     if (missing === undefined) return undefined;
     this.#byKey.delete(key);
+    this.#unasked.get(missing.tree)?.delete(missing);
     const charged = (this.#byPeer.get(missing.first) ?? 1) - 1;
     if (charged > 0) this.#byPeer.set(missing.first, charged);
     else this.#byPeer.delete(missing.first);
@@ -97,17 +102,19 @@ export class MissingTable {
       const { at, missing } = next;
       if (at > now) return undefined;
       this.#queue.pop();
-      if (missing.dueAt === at && this.#byKey.get(keyOf(missing.id)) === missing) return missing;
+      if (missing.dueAt !== at || this.#byKey.get(keyOf(missing.id)) !== missing) continue;
+      this.#unasked.get(missing.tree)?.delete(missing);
+      return missing;
     }
     return undefined;
   }
 
   /** Ends the wait for what a tree was to bring; whoever was asked already has its time. */
   hurry(tree: number, now: number): void {
-    for (const missing of this.#byKey.values()) {
-      if (missing.tree !== tree || missing.asked !== undefined || missing.dueAt <= now) continue;
-      this.postpone(missing, now);
-    }
+    const unasked = this.#unasked.get(tree);
+    if (unasked === undefined) return;
+    for (const missing of unasked) if (missing.dueAt > now) this.postpone(missing, now);
+    unasked.clear();
   }
 
   /** Sets the timer of an entry anew. */

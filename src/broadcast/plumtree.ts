@@ -31,6 +31,8 @@ import { SpanningTree } from "./spanning_tree.ts";
 const ANNOUNCE_MS = 50;
 /** Wait for the tree before the first announcer is asked: first guess and bounds, milliseconds. */
 const TREE_WAIT_MS = [240, 120, 1_000] as const;
+/** So many messages in time make the wait forget a late one. */
+const IN_TIME = 32;
 /** Wait for an announcer that was asked, before the next one is: first guess and bounds. */
 const GRAFT_WAIT_MS = [500, 50, 5_000] as const;
 /** A new neighbour hears of messages of this age, milliseconds, and of so many at most. */
@@ -87,6 +89,7 @@ export class Plumtree {
   readonly #cache = new MessageCache();
   readonly #missing = new MissingTable();
   readonly #treeWait = new Rto(...TREE_WAIT_MS);
+  #inTime = 0;
   #lastSeq = 0;
   #lastTree = 0;
   #announceAt = Infinity;
@@ -411,7 +414,8 @@ export class Plumtree {
     now: number,
   ): void {
     if (missing === undefined) {
-      if (tree.isFirm(from)) this.#treeWait.sample(0);
+      // Large messages may be late each time, and small ones between them never.
+      if (tree.isFirm(from) && ++this.#inTime % IN_TIME === 0) this.#treeWait.sample(0);
     } else if (missing.asked === from) {
       this.#neighbours.get(from)?.rto.sample(now - missing.askedAt);
     } else if (tree.isFirm(from)) this.#treeWait.sample(now - missing.announcedAt);

@@ -78,6 +78,8 @@ interface Edge {
   /** It did so to us, and when last. */
   isBorrowed: boolean;
   borrowedAt: number;
+  /** It brought something first that the tree was to bring: it may have lent what we did not borrow. */
+  pushes: boolean;
   /** It has said something of this tree; before, everything is pushed to it. */
   hasSpoken: boolean;
 }
@@ -199,6 +201,7 @@ export class SpanningTree {
       isLent: false,
       isBorrowed: false,
       borrowedAt: -Infinity,
+      pushes: false,
       hasSpoken: false,
     });
     this.#tell(peer);
@@ -298,7 +301,9 @@ export class SpanningTree {
    */
   brought(peer: NodeName, isRescue: boolean, now: number): void {
     const edge = this.#edges.get(peer);
-    if (edge === undefined || !this.isUsable(now)) return;
+    if (edge === undefined) return;
+    if (!this.isFirm(peer)) edge.pushes = true;
+    if (!this.isUsable(now)) return;
     if (this.isFirm(peer)) {
       this.#rescues = 0;
       return;
@@ -342,7 +347,7 @@ export class SpanningTree {
   dropBorrowed(peer: NodeName): boolean {
     const edge = this.#edges.get(peer);
     if (edge === undefined || this.isFirm(peer)) return false;
-    edge.isBorrowed = false;
+    edge.isBorrowed = edge.pushes = false;
     edge.hasSpoken = true;
     this.#voice.prune(peer, this.index);
     return true;
@@ -461,7 +466,8 @@ export class SpanningTree {
   #giveUpBorrowed(): void {
     this.#giveUpAt = Infinity;
     for (const [peer, edge] of this.#edges) {
-      if (edge.isBorrowed && !this.dropBorrowed(peer)) edge.isBorrowed = false;
+      if (!edge.isBorrowed && !edge.pushes) continue;
+      if (!this.dropBorrowed(peer)) edge.isBorrowed = edge.pushes = false;
     }
   }
 
@@ -472,7 +478,11 @@ export class SpanningTree {
     this.#parent = this.#nearest = peer;
     this.#hops = edge.hops + 1;
     this.#rescues = 0;
-    edge.isChild = edge.isLent = edge.isBorrowed = false;
+    edge.isChild =
+      edge.isLent =
+      edge.isBorrowed =
+      edge.pushes =
+        false;
     this.#voice.graft(peer, this.index);
     this.#count("reparented");
   }

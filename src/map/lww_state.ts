@@ -364,14 +364,14 @@ export class LwwState {
   /** Shows what was from the future, and looks again at what waits. */
   tick(wallMs: number): LwwEffect[] {
     this.#wallMs = wallMs;
-    let effects: LwwEffect[] = [];
+    const effects: LwwEffect[] = [];
     for (const [held, key] of [...this.#future]) {
       const { entry } = held;
       if (entry.type !== "put" || entry.stamp.wallMs - wallMs > this.#maxDriftMs) continue;
       this.#future.delete(held);
       held.hidden = undefined;
       effects.push({ type: "follow", stamp: entry.stamp });
-      effects = effects.concat(this.#evaluate(key, false));
+      effects.push(...this.#evaluate(key, false));
     }
     const waiting = new Set([...this.#removals, ...this.#replaced.keys(), ...this.#unbelieved]);
     this.#unbelieved.clear();
@@ -379,11 +379,11 @@ export class LwwState {
       // Nothing brings it back, and so nobody says that it is gone.
       if (this.#port.knownUpTo(origin) === Infinity) this.#take(key, origin);
       // Its node is back, and had taken it out meanwhile.
-      else if (!this.#port.isAway(origin)) effects = effects.concat(this.remove({ origin, key }));
+      else if (!this.#port.isAway(origin)) effects.push(...this.remove({ origin, key }));
     }
     let room = MAX_REMOVALS - this.#removals.size;
     for (const key of waiting) {
-      effects = effects.concat(this.#evaluate(key, false));
+      effects.push(...this.#evaluate(key, false));
       if (this.#testify(key, room, effects)) room--;
     }
     return effects;

@@ -353,14 +353,6 @@ class Driver implements Replication {
         );
         this.#underWay.add(effect.store);
         return;
-      case "signLeft": {
-        const { store, origin } = effect;
-        crypto.sign(effect.message, keysOf(effect.author)).then(
-          (signature) => this.#answered({ type: "leftSigned", store, origin, signature }),
-          () => this.#answered({ type: "leftSigned", store, origin, signature: undefined }),
-        );
-        return;
-      }
       case "verify": {
         const { id, message, signature, publicKey } = effect;
         crypto.verify(signature, message, publicKey).then(
@@ -466,12 +458,12 @@ class Driver implements Replication {
     }
     logger.log(
       "error",
-      "the rows of a replicated store on this node's disk do not add up, so the disk lost some: those " +
-        "of other nodes are fetched from them again, and what is left of this node's own is kept",
+      "the rows of a replicated store on this node's disk do not add up, so the disk lost some: what is " +
+        "left is shown here, and what other nodes have is fetched from them again",
       {
         store,
         ownRowsLeft: own.left,
-        fetchedAgain: others.rows,
+        othersRowsLeft: others.left,
         unreadable: strays,
         ...(keptAs === undefined ? {} : { keptAs }),
       },

@@ -2,34 +2,32 @@
  * What a store takes up from the disk, and what becomes of rows that do not add up to their head
  * there: a disk was damaged, since rows and heads reach it together.
  *
- * Rows of others are taken off it, for they come again. Those of a life of ours may be nowhere else.
- * That life is over, since others may know more of it than we do; what is left of it is shown, and
- * stays on the disk, until its own signed word comes from the others. If it does not, we sign for it
- * what is left. So each row stays the row that it was, whoever replaced or deleted it meanwhile.
+ * What is left of such a life is shown, and stays on the disk, until its own signed word comes from
+ * others, no older than what is left. Nobody signed what is left, so it is not passed on: to sign it,
+ * where it is ours, would take from others what they have and we lost. Our life is over then, since
+ * others may know more of it than we do. So each row stays the row that it was, whoever replaced or
+ * deleted it meanwhile, and nothing comes back.
  */
 import { equalBytes } from "../base/bytes.ts";
 import type { Bytes } from "../base/bytes.ts";
 import type { PatientWrite } from "../storage/patient_writer.ts";
 import { isUnsigned, unsignedHead } from "./head.ts";
-import type { HeadBody } from "./head.ts";
 import type { Put } from "./origin_rows.ts";
 import { erased, erasedRows, savedAgain, savedMove, wholeDelta } from "./saved_rows.ts";
 import type { Saved, SavedOrigin } from "./saved_rows.ts";
-import { SetHash } from "./set_hash.ts";
-import type { Sha256 } from "./set_hash.ts";
 import type { LeftLife, StoreState } from "./store_state.ts";
 
 /** What was found damaged, and was not known to be. */
 export interface Damage {
   /** Lives of ours, and what is left of their rows. */
   readonly own: { lives: number; left: number };
-  /** Lives of others, and how many rows there were of them. */
-  readonly others: { lives: number; rows: number };
+  /** Lives of others, and what is left of theirs. */
+  readonly others: { lives: number; left: number };
   /** Entries that cannot be read. */
   readonly strays: number;
 }
 
-/** A life of ours of which something is left. */
+/** A life of which something is left. */
 export interface Left {
   readonly life: LeftLife;
   readonly puts: readonly Put[];
@@ -50,7 +48,7 @@ export function loadSaved(state: StoreState, saved: Saved, publicKey: Bytes): Lo
   const { origin: ownOrigin } = state.self;
   const writes: PatientWrite[] = [...saved.strays];
   const own = { lives: 0, left: 0 };
-  const others = { lives: 0, rows: 0 };
+  const others = { lives: 0, left: 0 };
   const left: Left[] = [];
   for (const one of saved.origins) {
     const { origin, head, puts, unproven } = one;
@@ -60,21 +58,22 @@ export function loadSaved(state: StoreState, saved: Saved, publicKey: Bytes): Lo
       writes.push(...savedAgain(state.name, origin, unproven));
       continue;
     }
-    const isOurs = origin === ownOrigin || (isNamed && equalBytes(head.author, publicKey));
-    if (!isOurs || state.kind !== "kept") {
-      others.lives++;
-      others.rows += puts.length;
+    const found = origin === ownOrigin || (isNamed && equalBytes(head.author, publicKey))
+      ? own
+      : others;
+    if (state.kind !== "kept" || (!isNamed && origin !== ownOrigin)) {
+      found.lives++;
       writes.push(...erased(state.name, one));
       continue;
     }
     const epoch = isNamed ? head.epoch : state.self.epoch;
-    const kept = keptOf(one, { author: publicKey, epoch });
+    const author = isNamed ? head.author : publicKey;
+    const kept = keptOf(one, { author, epoch });
     const isKnown = isNamed && isUnsigned(head);
     if (!isKnown) {
-      own.lives++;
-      own.left += kept.puts.length;
+      found.lives++;
+      found.left += kept.puts.length;
     }
-    // Nothing of it need be told, and signing that would take from the others what they have.
     if (kept.puts.length === 0) {
       writes.push(...erased(state.name, one));
       continue;
@@ -101,11 +100,4 @@ function keptOf(
   for (const put of puts) if (!unproven.has(put)) byKey.set(put.key, put);
   const kept = [...byKey.values()].sort((a, b) => a.seq - b.seq);
   return { life: { ...life, seq: Math.max(head?.seq ?? 0, kept.at(-1)?.seq ?? 0) }, puts: kept };
-}
-
-/** The head for what is left of a life: an operation later than all that was of it here. */
-export function headOfLeft(life: LeftLife, rows: Iterable<Put>, sha256: Sha256): HeadBody {
-  const sum = new SetHash(sha256);
-  for (const { seq, key, value } of rows) sum.add(seq, key, value);
-  return { author: life.author, epoch: life.epoch, seq: life.seq + 1, hash: sum.digest() };
 }

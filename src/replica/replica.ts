@@ -16,7 +16,7 @@ import type { NodeName } from "../wire/node_name.ts";
 import { AntiEntropy } from "./anti_entropy.ts";
 import type { PatientWrite } from "../storage/patient_writer.ts";
 import { headMessage, originIn } from "./head.ts";
-import type { Head, HeadBody, OriginId } from "./head.ts";
+import type { Head, OriginId } from "./head.ts";
 import {
   MAX_OPEN_STORES,
   MAX_ORIGINS,
@@ -32,9 +32,9 @@ import type { Delta } from "./origin_rows.ts";
 import { PullServer } from "./pull_server.ts";
 import { Puller } from "./puller.ts";
 import type { Sha256 } from "./set_hash.ts";
-import { headOfLeft, loadSaved } from "./load_saved.ts";
+import { loadSaved } from "./load_saved.ts";
 import type { Damage } from "./load_saved.ts";
-import { savedLife, savedMove, wholeDelta } from "./saved_rows.ts";
+import { savedLife, savedMove } from "./saved_rows.ts";
 import type { Saved } from "./saved_rows.ts";
 import { kindOf } from "./store_kind.ts";
 import { StoreState } from "./store_state.ts";
@@ -62,13 +62,6 @@ export type ReplicaEvent =
   | { readonly type: "turnEnded" }
   /** The answer to a `sign` effect; undefined when it failed. */
   | { readonly type: "signed"; readonly store: string; readonly signature: Bytes | undefined }
-  /** The answer to a `signLeft` effect. */
-  | {
-    readonly type: "leftSigned";
-    readonly store: string;
-    readonly origin: OriginId;
-    readonly signature: Bytes | undefined;
-  }
   /** The answer to a `save` effect with an `id`. */
   | {
     readonly type: "saved";
@@ -118,14 +111,6 @@ export type ReplicaEffect =
     readonly author: Bytes;
     readonly message: Bytes;
   }
-  /** Sign what a damaged disk left of a life of ours that is over. */
-  | {
-    readonly type: "signLeft";
-    readonly store: string;
-    readonly origin: OriginId;
-    readonly author: Bytes;
-    readonly message: Bytes;
-  }
   | ({ readonly type: "verify" } & VerifyJob)
   /** Keep this on the disk; with an `id` it is ours, and published after the answer only. */
   | {
@@ -166,11 +151,6 @@ const OPEN_TO_ALL: Admission = { isMember: () => true };
 const GAP_MS = 200;
 /** A signature that failed is asked for again after this long, in milliseconds. */
 const SIGN_AGAIN_MS = 1_000;
-/**
- * What a damaged disk left of a life of ours is signed once neighbours had time for so many
- * comparisons, and none had that life whole.
- */
-const LEFT_INTERVALS = 3;
 /** The largest delta published; what is larger is pulled. */
 const MAX_PUBLISH_BYTES = 48 * 1024;
 
@@ -212,9 +192,6 @@ export class Replica {
   readonly #rekeyed = new Set<StoreState>();
   #publicKey: Bytes;
   #signAgainAt = Infinity;
-  /** When what is left of lives of ours is signed, and the heads that await their signatures. */
-  #signLeftAt = Infinity;
-  readonly #leftHeads = new Map<string, HeadBody>();
   #lastSave = 0;
   #effects: ReplicaEffect[] = [];
 
@@ -263,7 +240,6 @@ export class Replica {
       this.#server.wakeAt(),
       this.#antiEntropy.wakeAt(),
       this.#signAgainAt,
-      this.#signLeftAt,
     );
   }
 
@@ -298,8 +274,6 @@ export class Replica {
         return this.#cutAll();
       case "signed":
         return this.#signed(this.#storeOf(event.store), event.signature, now);
-      case "leftSigned":
-        return this.#leftSigned(this.#storeOf(event.store), event.origin, event.signature, now);
       case "saved":
         return this.#saved(this.#storeOf(event.store), event.id, event.isSaved);
       case "verified":
@@ -332,7 +306,6 @@ export class Replica {
         return this.#resume(event.underWay, now);
       case "tick":
         if (now >= this.#signAgainAt) this.#cutAll();
-        if (now >= this.#signLeftAt) this.#signLeft();
         return;
     }
   }
@@ -360,7 +333,7 @@ export class Replica {
     const publicKey = this.#publicKey;
     const author = { publicKey, epoch: saved?.epoch ?? epoch };
     const state = this.#newStore(name, author, validate, admission);
-    if (saved !== undefined) this.#load(state, saved, now);
+    if (saved !== undefined) this.#load(state, saved);
     // What we held for others while it was not open here.
     for (const { origin } of relayed?.heads() ?? []) {
       const delta = relayed?.deltaFrom(origin, NO_VERSION);
@@ -385,7 +358,7 @@ export class Replica {
     );
   }
 
-  #load(state: StoreState, saved: Saved, now: number): void {
+  #load(state: StoreState, saved: Saved): void {
     const { name } = state;
     const { writes, damage, left } = loadSaved(state, saved, this.#publicKey);
     this.#saving.set(name, { under: undefined, isLifeSaved: saved.epoch !== undefined });
@@ -398,53 +371,6 @@ export class Replica {
       if (this.#abandon(state)) this.#save(name, [savedLife(name, state.self.epoch)], undefined);
     }
     for (const { life, puts } of left) state.loadLeft(life, puts);
-    if (left.length > 0 && this.#neighbours.size > 0) this.#awaitLeft(now);
-  }
-
-  #awaitLeft(now: number): void {
-    const at = now + LEFT_INTERVALS * this.#options.intervalMs;
-    this.#signLeftAt = Math.min(this.#signLeftAt, at);
-  }
-
-  #hasLeft(): boolean {
-    for (const store of this.#stores.values()) if (store.left().next().done === false) return true;
-    return false;
-  }
-
-  // Nobody who could be asked has these lives whole.
-  #signLeft(): void {
-    this.#signLeftAt = Infinity;
-    if (this.#neighbours.size === 0) return;
-    for (const store of this.#stores.values()) {
-      for (const [origin, life, rows] of store.left()) {
-        const body = headOfLeft(life, rows, this.#options.sha256);
-        this.#leftHeads.set(`${origin}${store.name}`, body);
-        const message = headMessage(store.name, body);
-        const { author } = body;
-        this.#effects.push({ type: "signLeft", store: store.name, origin, author, message });
-      }
-    }
-  }
-
-  #leftSigned(
-    store: StoreState,
-    origin: OriginId,
-    signature: Bytes | undefined,
-    now: number,
-  ): void {
-    const id = `${origin}${store.name}`;
-    const body = this.#leftHeads.get(id);
-    this.#leftHeads.delete(id);
-    if (body === undefined) return;
-    if (signature === undefined) return this.#awaitLeft(now);
-    for (const [known, , rows] of store.left()) {
-      if (known !== origin) continue;
-      const head: Head = { ...body, signature };
-      this.#offerVerified(store, origin, wholeDelta(head, rows), now);
-      break;
-    }
-    // Some of it came from others while it was being signed.
-    if (this.#hasLeft() && this.#neighbours.size > 0) this.#awaitLeft(now);
   }
 
   #newStore(
@@ -568,7 +494,6 @@ export class Replica {
     this.#antiEntropy = this.#newAntiEntropy(now);
     this.#cutAll();
     for (const peer of this.#neighbours) this.#antiEntropy.neighbourUp(peer, now);
-    if (this.#neighbours.size > 0 && this.#hasLeft()) this.#awaitLeft(now);
   }
 
   #save(store: string, writes: readonly PatientWrite[], id: number | undefined): void {
@@ -606,7 +531,6 @@ export class Replica {
     const wasAlone = this.#neighbours.size === 0;
     this.#neighbours.add(peer);
     this.#antiEntropy.neighbourUp(peer, now);
-    if (this.#signLeftAt === Infinity && this.#hasLeft()) this.#awaitLeft(now);
     if (!wasAlone) return;
     // What was written while there was nobody to tell.
     for (const store of this.#stores.values()) {
@@ -686,11 +610,6 @@ export class Replica {
     } else if (isImpostor) {
       if (from !== undefined) this.#puller.resolved(store.name, origin, from);
       this.#effects.push({ type: "impostor", store: store.name, epoch: delta.head.epoch });
-      return;
-    }
-    if (store.fillLeft(origin, delta)) {
-      if (from !== undefined) this.#puller.resolved(store.name, origin, from);
-      else this.#puller.satisfied(store.name, origin);
       return;
     }
     let outcomes: Outcome[];

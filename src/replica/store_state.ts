@@ -9,7 +9,7 @@ import { compareVersions, NO_VERSION } from "../crdt/version_vector.ts";
 import type { Version } from "../crdt/version_vector.ts";
 import { Digests } from "./digests.ts";
 import { Gaps } from "./gaps.ts";
-import { originIn, unsignedHead } from "./head.ts";
+import { originIn } from "./head.ts";
 import type { Head, OriginId } from "./head.ts";
 import { MAX_ORIGINS, MAX_STRANGERS } from "./limits.ts";
 import { OriginRows } from "./origin_rows.ts";
@@ -160,8 +160,8 @@ export class StoreState {
   }
 
   /**
-   * Takes up what a damaged disk left of a life of ours that is over: it is shown, until a signed head
-   * of that life comes. False when it breaks a limit.
+   * Takes up what a damaged disk left of a life: it is shown, until a signed head of that life comes that
+   * is no older than what is left. False when it breaks a limit.
    */
   loadLeft(life: LeftLife, puts: readonly Put[]): boolean {
     const origin = this.originOf(life.author, life.epoch);
@@ -178,39 +178,6 @@ export class StoreState {
       if (row.isShown) this.#sink.changed({ type: "put", row: shown(origin, life, row) });
     }
     return true;
-  }
-
-  /**
-   * Takes from a copy of such a life that is older than what is left of it the rows that are missing;
-   * false when there is nothing left of that life, or the copy is as new.
-   */
-  fillLeft(origin: OriginId, delta: Delta): boolean {
-    const life = this.#left.get(origin);
-    const rows = this.#origins.get(origin);
-    if (life === undefined || rows === undefined || delta.head.seq >= life.seq) return false;
-    const copy = new OriginRows(this.#sha256).plan(delta, this.#sha256);
-    if (delta.from > 0 || typeof copy === "string") return false;
-    if (!equalBytes(copy.sum.digest(), delta.head.hash)) return false;
-    // Where there is a row under the key it is that one or a later one.
-    const puts = delta.puts.filter(({ key }) => rows.get(key) === undefined);
-    const missing = { from: 0, earlier: { type: "removed", dots: [] }, puts } as const;
-    const plan = rows.plan(missing, this.#sha256);
-    if (typeof plan === "string" || puts.length === 0) return true;
-    const before = rows.bytes;
-    const added = rows.commit(plan, undefined, (put) => this.#isValid(put));
-    this.#bytes += rows.bytes - before;
-    this.#sink.moved(origin, unsignedHead(life), { gone: [], added });
-    for (const row of added) {
-      if (row.isShown) this.#sink.changed({ type: "put", row: shown(origin, life, row) });
-    }
-    return true;
-  }
-
-  /** The lives of {@link loadLeft} for which no head has come yet, and their rows. */
-  *left(): IterableIterator<[origin: OriginId, life: LeftLife, rows: readonly HeldRow[]]> {
-    for (const [origin, life] of this.#left) {
-      yield [origin, life, [...this.#origins.get(origin)?.rows() ?? []]];
-    }
   }
 
   // ---- our own rows
@@ -327,6 +294,8 @@ export class StoreState {
   isNews(origin: OriginId, head: Head): boolean {
     if (origin === this.#origin) return false;
     if ((this.#forgotten.get(origin) ?? -1) >= head.epoch) return false;
+    // An older copy would bring back what was deleted since.
+    if (head.seq < (this.#left.get(origin)?.seq ?? 0)) return false;
     const held = this.#origins.get(origin)?.head;
     if (held === undefined) return true;
     // Two heads for one version: the author signed two histories; all take the greater.
@@ -526,11 +495,14 @@ export class StoreState {
   }
 
   /**
-   * Whether what a peer has of a life is of no interest: it is our own, or was declared over. Of our
-   * own shared rows it is when others know more than our disk does.
+   * Whether what a peer has of a life is of no interest: it is our own, was declared over, or is older
+   * than what a damaged disk left of it. Of our own shared rows it is when others know more than our
+   * disk does.
    */
   isClosed(origin: OriginId, { epoch, seq }: Version): boolean {
-    if (origin !== this.#origin) return this.#isHidden(origin, epoch);
+    if (origin !== this.#origin) {
+      return this.#isHidden(origin, epoch) || seq < (this.#left.get(origin)?.seq ?? 0);
+    }
     return this.kind === "own" || seq <= this.version(origin).seq;
   }
 

@@ -122,6 +122,7 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
   const probing = new Set<NodeName>();
   const toReread = new Set<NodeName>();
   let isClosed = false;
+  let hasLeft = false;
   let ticking: Timer | undefined;
 
   const attempt = (part: () => void) => {
@@ -342,10 +343,16 @@ export function createRoster(options: RosterDriverOptions): RosterDriver {
     neighbourUp: (peer) => feed({ type: "neighbourUp", peer }),
     neighbourDown: (peer) => feed({ type: "neighbourDown", peer }),
     async leave() {
+      hasLeft = true;
       feed({ type: "leave" });
       await store.flushed();
     },
-    rejoin: () => feed({ type: "rejoin" }),
+    rejoin() {
+      if (!hasLeft) return;
+      hasLeft = false;
+      feed({ type: "rejoin" });
+      rereadAll();
+    },
     forget: (node) => feed({ type: "forget", node }),
     rekeyed() {
       names.set(idOf(self.publicKey), self.name);

@@ -70,7 +70,7 @@ export type RosterEvent =
   /** `heard`: peers from which anything has come since the last tick. */
   | { readonly type: "tick"; readonly heard: readonly NodeName[] }
   | { readonly type: "leave" }
-  /** We join again in the same life; nothing unless we left. */
+  /** We join again in the same life; nothing unless we left. All rows are told again after this. */
   | { readonly type: "rejoin" }
   /** Our own key, `self.publicKey`, has changed. */
   | { readonly type: "rekeyed" }
@@ -152,6 +152,11 @@ const WEIGHT: Readonly<Record<Evidence, number>> = {
 /** Members kept at most: nobody may fill memory with made-up ones. */
 const MAX_MEMBERS = 100_000;
 
+/** What is not heard by who has left. */
+const UNHEARD: ReadonlySet<RosterEvent["type"]> = new Set(
+  ["record", "accusation", "withdrawn", "probed", "probeRequest", "tick", "forget"] as const,
+);
+
 /** See the module. */
 export class Roster {
   readonly #options: RosterOptions;
@@ -194,6 +199,8 @@ export class Roster {
   /** Takes one event. */
   handle(event: RosterEvent, now: number): RosterEffect[] {
     const effects = this.#effects;
+    // What comes after we have left is of no interest until we are back: then all is read again.
+    if (this.#hasLeft && UNHEARD.has(event.type)) return effects;
     switch (event.type) {
       case "record":
         this.#record(event.author, event.epoch, event.record, now, effects);
@@ -219,6 +226,7 @@ export class Roster {
         break;
       case "linkUp":
         this.#linked.set(event.peer.name, event.peer.epoch);
+        if (this.#hasLeft) break;
         if (!this.#isFormerLife(event.peer.name)) {
           this.#tell(this.#members.get(event.peer.name), effects);
         }
@@ -229,21 +237,23 @@ export class Roster {
         this.#linkDown(event.peer, event.reason, now, effects);
         break;
       case "probed":
-        if (!this.#hasLeft) this.#probed(event.peer, event.result, now, effects);
+        this.#probed(event.peer, event.result, now, effects);
         break;
       case "probeRequest":
-        if (!this.#hasLeft) this.#asked(event.request, now, effects);
+        this.#asked(event.request, now, effects);
         break;
       case "tick":
         this.#tick(event.heard, now, effects);
         break;
       case "leave":
         this.#hasLeft = true;
+        this.#caughtUpAt = Infinity;
         effects.push({ type: "publish", incarnation: this.#incarnation, left: true });
         break;
       case "rejoin":
         if (!this.#hasLeft) break;
         this.#hasLeft = false;
+        this.#accusations.keepOnly(this.#selfKey);
         this.#nobodyWasSilent(now);
         // Our word that we left was believed: only a higher incarnation takes it back.
         this.#incarnation++;
@@ -419,7 +429,6 @@ export class Roster {
   #tick(heard: readonly NodeName[], now: number, effects: RosterEffect[]): void {
     const late = this.#lastTick === undefined ? 0 : now - this.#lastTick - TICK_MS;
     this.#lastTick = now;
-    if (this.#hasLeft) return;
     if (late > LATE_TICK_MS) {
       // We were stalled: nobody else was silent.
       for (const watch of this.#watches.values()) watch.lastHeard += late;

@@ -66,7 +66,9 @@ export async function sqliteStore(options: SqliteOptions): Promise<DurableStore>
     try {
       file.open();
       let flaw = file.judge();
-      if (flaw === "damaged") flaw = file.mend() ? undefined : "corrupt";
+      // What is mended may be of an earlier version.
+      if (flaw === "damaged") flaw = file.mend() ? file.judge() : "corrupt";
+      if (flaw === "damaged") flaw = "corrupt";
       if (flaw === undefined) return new SqliteStore(file);
       if (attempt > 0) throw new Error(`a new file is ${flaw}, too`);
       file.setAside(flaw);

@@ -233,9 +233,24 @@ describe("Plumtree", () => {
     for (let i = 0; i < 30; i++) behind(300);
     const late = waited();
     assert.ok(late >= 300 && late <= 700, `${late} ms`);
-    for (let i = 0; i < 30; i++) bench.gossip("a", gossip(++seq));
+    for (let i = 0; i < 1_000; i++) bench.gossip("a", gossip(++seq));
     const early = waited();
     assert.ok(early >= 120 && early <= 240, `${early} ms`);
+  });
+
+  test("what is late each time, as large messages are between small ones, is not asked for", () => {
+    const bench = Bench.settled("a", "b");
+    let asked = 0;
+    for (let seq = 1; seq <= 2_000; seq++) {
+      if (seq % 20 > 0) bench.gossip("a", gossip(seq));
+      else {
+        bench.announce("b", { origin: 4, seq });
+        const effects = bench.pass(300);
+        if (seq > 1_000) asked += recipients(effects, "graft").length;
+        bench.gossip("a", gossip(seq));
+      }
+    }
+    assert.ok(asked <= 5, `${asked} of 50 were asked for`);
   });
 
   test("an edge that was made too early is unmade when the tree brings the message after all", () => {
@@ -258,6 +273,15 @@ describe("Plumtree", () => {
     assert.deepEqual(recipients(bench.gossip("b", gossip(2)), "prune"), []);
   });
 
+  test("who gave what was asked for pushes what comes, until the other wants no more", () => {
+    const bench = Bench.settled("a", "b");
+    bench.gossip("a", gossip(1));
+    bench.control("b", { type: "graft", trees: 0, ids: [{ origin: 4, seq: 1 }] });
+    assert.deepEqual(bench.eager(0), ["a", "b"]);
+    bench.control("b", { type: "prune", trees: 1 });
+    assert.deepEqual(bench.eager(0), ["a"]);
+  });
+
   test("of two that were asked one is enough, and not none", () => {
     const bench = Bench.settled("a", "b", "c");
     for (const [peer, seq] of [["b", 1], ["c", 2]] as const) {
@@ -276,11 +300,16 @@ describe("Plumtree", () => {
     const bench = Bench.settled("a", "b", "c");
     bench.announce("b", { origin: 4, seq: 1 });
     while (recipients(bench.next(), "graft").length === 0);
+    const tree1 = { origin: 4, seq: 7, tree: 1 };
+    bench.control("c", { type: "ihave", entries: [tree1] });
     bench.announce("c", { origin: 4, seq: 2 });
     bench.gossip("b", gossip(1));
     const since = bench.now;
-    while (recipients(bench.next(), "graft").length === 0);
-    assert.equal(bench.now, since);
+    const effects = bench.pass(1);
+    const asked = sends(effects, "graft").flatMap(({ message }) =>
+      message.type === "graft" ? message.ids.map(({ seq }) => seq) : []
+    );
+    assert.deepEqual([asked, bench.now - since], [[2], 1], "that of another tree is");
   });
 
   test("who asks gets the message and an edge; what is not kept is counted", () => {

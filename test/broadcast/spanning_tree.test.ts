@@ -256,6 +256,19 @@ describe("a spanning tree", () => {
     assert.ok(bench.pass(500).includes("prune b"));
   });
 
+  test("who pushes what we did not ask for is told so with the next wave, also before the tree serves", () => {
+    const bench = new Bench("a", "b");
+    bench.shape("a", 1);
+    bench.shape("b", 1);
+    bench.tree.brought("b", false, bench.now);
+    assert.ok(bench.pass(2_000).includes("prune b"));
+    bench.tree.brought("b", false, bench.now);
+    bench.shape("a", 1, { wave: 2 });
+    assert.ok(bench.pass(2_000).includes("prune b"));
+    bench.shape("a", 1, { wave: 3 });
+    assert.ok(!bench.pass(2_000).includes("prune b"));
+  });
+
   test("a borrowed edge outlives for a while what the tree brings sooner, but not another one", () => {
     const bench = new Bench("a", "b", "c");
     for (const peer of ["a", "b", "c"]) bench.shape(peer, 1);

@@ -372,10 +372,20 @@ test("who has left knows nobody and says nothing, until it joins again", () => {
   bench.feed({ type: "linkDown", peer, reason: "lost" });
   bench.feed({ type: "probed", peer: nameOf(2), result: "refused" });
   bench.feed({ type: "probeRequest", request: { target: nameOf(3), epoch: 1 } });
+  bench.record(7);
+  for (const by of [1, 2]) bench.accuse(by, 3);
+  bench.feed({ type: "linkUp", peer });
+  bench.feed({ type: "forget", node: nameOf(3) });
   bench.pass(600_000);
   assert.deepEqual(bench.effects, []);
   bench.feed({ type: "rejoin" });
   assert.equal(bench.roster.members().length, 4);
+  // The rows are told again, the dead of the meantime among them, before it has caught up.
+  for (const by of [1, 2]) bench.accuse(by, 7);
+  bench.record(7);
+  bench.feed({ type: "neighbourUp", peer: nameOf(1) });
+  bench.pass(4_000, [1, 2, 3, 4]);
+  assert.ok(!bench.events().includes("nodeUp n7@x"), "nobody rises to be declared down");
   bench.pass(2_000, [1]);
   assert.deepEqual(bench.events(), []);
   bench.pass(60_000, [1]);
