@@ -76,10 +76,27 @@ function pooledUint32(): () => number {
  */
 export const errorLogger: Logger = {
   log(level, message, fields = {}) {
-    if (level === "error") console.error(`barrel: ${message} ${JSON.stringify(fields, printable)}`);
+    if (level === "error") console.error(`barrel: ${onOneLine(message)} ${asText(fields)}`);
   },
 };
 
+// A peer may have a say in what went wrong: it must not write lines of its own, or to the terminal.
+function onOneLine(text: string): string {
+  return text.replace(
+    /\p{Cc}/gu,
+    (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
+}
+
+function asText(fields: object): string {
+  try {
+    return JSON.stringify(fields, printable);
+  } catch {
+    return "{}";
+  }
+}
+
 function printable(_key: string, value: unknown): unknown {
+  if (value instanceof Error) return value.message;
   return typeof value === "bigint" ? String(value) : value;
 }

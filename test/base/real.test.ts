@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { realClock, realCrypto, realRandom } from "../../src/base/real.ts";
+import { errorLogger, realClock, realCrypto, realRandom } from "../../src/base/real.ts";
 import { describe, runtime, test } from "../harness.ts";
 
 describe("the real clock", () => {
@@ -113,3 +113,22 @@ function keepAlive(start: (done: () => void) => void, done: () => void): void {
     done();
   });
 }
+
+test("errors are printed on one line each, whatever a peer had them say", () => {
+  const printed: unknown[] = [];
+  const { error } = console;
+  console.error = (...line: unknown[]) => void printed.push(...line);
+  try {
+    const circular: Record<string, unknown> = {};
+    circular["self"] = circular;
+    errorLogger.log("warn", "nothing");
+    errorLogger.log("error", "a\nb\u001b[31m", { error: new Error("why"), big: 1n });
+    errorLogger.log("error", "c", circular);
+  } finally {
+    console.error = error;
+  }
+  assert.deepEqual(printed, [
+    'barrel: a\\x0ab\\x1b[31m {"error":"why","big":"1"}',
+    "barrel: c {}",
+  ]);
+});
