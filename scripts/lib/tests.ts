@@ -15,7 +15,7 @@ export const runtimes = ["node", "deno", "bun"] as const;
 export type Runtime = (typeof runtimes)[number];
 
 /** Milliseconds for all tests on one runtime, whatever its own deadlines do. */
-const DEADLINE_MS = 900_000;
+const DEADLINE_MS = 1_200_000;
 
 interface Runner {
   /** Whether each file has a process of its own. */
