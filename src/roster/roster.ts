@@ -200,7 +200,12 @@ export class Roster {
   handle(event: RosterEvent, now: number): RosterEffect[] {
     const effects = this.#effects;
     // What comes after we have left is of no interest until we are back: then all is read again.
-    if (this.#hasLeft && UNHEARD.has(event.type)) return effects;
+    if (!this.#hasLeft || !UNHEARD.has(event.type)) this.#take(event, now, effects);
+    this.#effects = [];
+    return effects;
+  }
+
+  #take(event: RosterEvent, now: number, effects: RosterEffect[]): void {
     switch (event.type) {
       case "record":
         this.#record(event.author, event.epoch, event.record, now, effects);
@@ -274,8 +279,6 @@ export class Roster {
         break;
       }
     }
-    this.#effects = [];
-    return effects;
   }
 
   // Says again what we stand by, and drops what others said: they are heard again.
