@@ -73,6 +73,16 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
+/** A node with its store in the folder. */
+const start = () =>
+  createNode({
+    name: "a@test",
+    listen: ["mem://damage:0"],
+    transports: [memory()],
+    dataDir: folder,
+    logger,
+  });
+
 describe("a damaged entry", () => {
   const flips = {
     "key": "key = 'key 0x7'",
@@ -154,14 +164,6 @@ describe("a file of the version without sums", () => {
 
   test("is taken up by a node with all its entries, which have sums from then on", async () => {
     const map = { persist: true };
-    const start = () =>
-      createNode({
-        name: "a@test",
-        listen: ["mem://damage:0"],
-        transports: [memory()],
-        dataDir: folder,
-        logger,
-      });
     let node = await start();
     const first = await node.maps.open("m", map);
     for (const [key, value] of Object.entries(numbered(20))) await first.set(key, value);
@@ -301,14 +303,6 @@ describe("whatever byte is damaged, nothing wrong is shown, and what is lost is 
 
   test("under the map of a node", async () => {
     const entries = numbered(40);
-    const start = () =>
-      createNode({
-        name: "a@test",
-        listen: ["mem://damage:0"],
-        transports: [memory()],
-        dataDir: folder,
-        logger,
-      });
     const node = await start();
     const map = await node.maps.open<string>("m", { persist: true });
     await Promise.all(Object.entries(entries).map(([key, value]) => map.set(key, value)));
